@@ -1,0 +1,28 @@
+//! One type of client for a service in this process and for one across a network.
+
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{Service, StdError},
+};
+use tower::{ServiceExt, util::BoxCloneSyncService};
+
+use crate::v1::storage_service_client::StorageServiceClient;
+
+/// A client of the storage service, near or far.
+pub type Client = StorageServiceClient<Transport>;
+
+/// What carries a call: a server in this process, or a channel to another.
+pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
+
+/// A client that sends its calls over `transport`.
+pub fn client<S>(transport: S) -> Client
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
+    S::Error: Into<StdError>,
+    S::Future: Send,
+{
+    Client::new(BoxCloneSyncService::new(
+        transport.map_err(|error| Status::from_error(error.into())),
+    ))
+}

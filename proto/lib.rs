@@ -1,0 +1,21 @@
+//! The contract: generated messages, client and server of `dcams.storage.v1`, the one table of errors that both faces
+//! speak, and what a call carries beside its message.
+
+mod client;
+mod context;
+mod reason;
+mod refusal;
+
+pub use client::{Client, Transport, client};
+pub use context::{ClientAddress, FACE, FORWARDED_FOR, REQUEST_ID};
+pub use reason::Reason;
+pub use refusal::Refusal;
+
+/// The generated code of package `dcams.storage.v1`; its documentation stands in the proto file.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("dcams.storage.v1");
+}
+
+/// The descriptor set, comments included: what reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
