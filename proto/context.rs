@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-/// Names the request in replies, logs and the history. A face makes one where the caller gave none.
+use uuid::Uuid;
+
+/// Names the request in replies, logs and the history.
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// Names the face that a call came in over. The REST facade sets it to `rest`; without it a call came over gRPC.
@@ -15,3 +17,14 @@ pub const FORWARDED_FOR: &str = "x-forwarded-for";
 /// with a call inside one process, and never over a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddress(pub IpAddr);
+
+/// The id of a request: the one that came with it, if that has 1 to 64 letters, digits, `.`, `_` or `-` (it will stand
+/// in logs), else a new UUID, which sorts by time.
+pub fn request_id(given: Option<&str>) -> String {
+    let fits = |id: &&str| {
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    given
+        .filter(fits)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}

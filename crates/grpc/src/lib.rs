@@ -1,1 +1,101 @@
-//! Placeholder until written.
+//! The gRPC face: who calls, what is asked, what the store says to it.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `edge` | what every call passes first and last: request id, deadline, metrics |
+//! | `access` | the credentials of a call, and operations that need them |
+//! | `update_status`, `get_status` | an operation each: take apart, call the store, put together |
+//! | `convert` | the store's types and the contract's, both ways |
+//! | `health` | `grpc.health.v1`, which asks the store |
+
+mod access;
+mod convert;
+mod edge;
+mod get_status;
+mod health;
+mod update_status;
+
+use std::time::Duration;
+
+use credentials::Credentials;
+use proto::v1::{
+    GetStatusRequest, GetStatusResponse, UpdateStatusRequest, UpdateStatusResponse,
+    storage_service_server::{StorageService, StorageServiceServer},
+};
+use store::Store;
+use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
+
+pub use edge::Edge;
+pub use health::Readiness;
+
+/// Limits of the gRPC face, each a setting of the program.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The most bytes of a message, after decompression.
+    pub message_limit: usize,
+    /// The deadline of a call that names none.
+    pub deadline: Duration,
+    /// The longest deadline that a call may name.
+    pub deadline_limit: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            message_limit: 64 * 1024,
+            deadline: Duration::from_secs(5),
+            deadline_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The storage service with all that a call must pass before it: for a client in this process as for one on a network.
+pub type StorageServer = Edge<StorageServiceServer<Service>>;
+
+/// Makes the storage service.
+pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> StorageServer {
+    let server = StorageServiceServer::new(Service { store, credentials })
+        .max_decoding_message_size(settings.message_limit)
+        .accept_compressed(CompressionEncoding::Gzip);
+    Edge::new(server, settings)
+}
+
+/// What the network sees: the storage service, health, and reflection in both its versions.
+///
+/// # Errors
+/// When the descriptors of the contract cannot be read, which no build that passes its tests has.
+pub fn routes(storage: StorageServer, readiness: Readiness) -> Result<Routes, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(storage)
+        .add_service(health::server(readiness))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare())
+}
+
+/// The operations of the contract.
+#[derive(Clone)]
+pub struct Service {
+    store: Store,
+    credentials: Credentials,
+}
+
+#[tonic::async_trait]
+impl StorageService for Service {
+    async fn update_status(
+        &self,
+        request: Request<UpdateStatusRequest>,
+    ) -> Result<Response<UpdateStatusResponse>, Status> {
+        update_status::answer(self, request).await
+    }
+
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        get_status::answer(self, request).await
+    }
+}

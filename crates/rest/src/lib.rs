@@ -1,1 +1,55 @@
-//! Placeholder until written.
+//! The REST face: takes the legacy JSON of one endpoint, calls the gRPC face with it, near or far, and answers in
+//! legacy JSON.
+//!
+//! A request passes the modules in this order: `endpoint` → `body` → `legacy` (over `json`) → `services` → `call` →
+//! `reply` or `rejection`.
+
+mod body;
+mod call;
+mod customer;
+mod endpoint;
+mod json;
+mod legacy;
+mod rejection;
+mod reply;
+mod request_id;
+mod services;
+mod status;
+#[cfg(test)]
+mod tests;
+mod tolerances;
+
+use std::time::Duration;
+
+use axum::Router;
+
+use crate::{endpoint::Facade, tolerances::Tolerances};
+
+/// How much and how long the face takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The most bytes of a body, as sent and as inflated. Default: 64 KiB.
+    pub body_limit: usize,
+    /// How long a body may take to arrive in full. Default: 10 seconds.
+    pub body_timeout: Duration,
+    /// How long the service may take to answer. Default: 5 seconds.
+    pub handler_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            body_limit: 64 * 1024,
+            body_timeout: Duration::from_secs(10),
+            handler_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The REST face in front of `client`.
+///
+/// The listener puts a [`proto::ClientAddress`] into the extensions of each request. The recorder of metrics is to be
+/// installed before: the counters are registered here, once.
+pub fn router(client: proto::Client, settings: Settings) -> Router {
+    Facade::new(client, settings, Tolerances::register()).into_router()
+}

@@ -1,1 +1,122 @@
-//! Placeholder until written.
+//! Keeps accounts, customers and the history of their statuses, on SQLite or PostgreSQL.
+//!
+//! The only crate that knows diesel. Only `connection`, `migrations` and the two files of `writer/` know that there
+//! are two databases.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `connection` | one type for a connection to either database |
+//! | `pool` | threads that run queries for async callers |
+//! | `writer` | group commit: many changes of status, one transaction |
+//! | `accounts`, `customers`, `history`, `import` | the operations of a [`Store`], one resource a file |
+//! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
+
+mod accounts;
+mod connection;
+mod customers;
+mod email;
+mod error;
+mod fields;
+mod history;
+mod import;
+mod migrations;
+mod model;
+mod pool;
+mod schema;
+mod statements;
+mod writer;
+
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use accounts::Account;
+pub use connection::{Location, LocationError};
+pub use email::{Email, EmailKey, InvalidEmail};
+pub use error::{Error, Result};
+pub use fields::{InvalidField, check};
+pub use import::{Imported, NewCustomer};
+pub use migrations::Migrate;
+pub use model::{
+    AccountName, Authority, Change, Customer, Face, InvalidAccountName, InvalidStatus, Origin, Principal, Profile,
+    Status, StatusChange,
+};
+
+use pool::Pool;
+use writer::Writer;
+
+/// Limits of a store, each a setting of the program.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Threads, each with a connection, that answer reads and administration.
+    pub readers: NonZeroUsize,
+    /// Reads that may wait; one more is [`Error::Full`].
+    pub read_queue: usize,
+    /// Threads, each with a connection, that write on PostgreSQL. SQLite has one writer, whatever this says.
+    pub writers: NonZeroUsize,
+    /// Changes that may wait for a writer; one more is [`Error::Full`].
+    pub write_queue: usize,
+    /// The most changes in one transaction.
+    pub batch: NonZeroUsize,
+    /// How long to wait for a connection, or for another process's lock.
+    pub checkout: Duration,
+    /// The longest that a statement may take on PostgreSQL.
+    pub statement: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const fn some(n: usize) -> NonZeroUsize {
+            match NonZeroUsize::new(n) {
+                Some(n) => n,
+                None => NonZeroUsize::MIN,
+            }
+        }
+        Self {
+            readers: some(4),
+            read_queue: 1_024,
+            writers: some(2),
+            write_queue: 1_024,
+            batch: some(256),
+            checkout: Duration::from_millis(500),
+            statement: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A cheap handle on an open store.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    writer: Arc<Writer>,
+}
+
+impl Store {
+    /// Opens the store at `location` and brings its schema up to date as `migrate` says. A SQLite file that is not
+    /// there is made. Blocks, so that a store that cannot be had is known at start.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database cannot be reached, [`Error::Schema`] when its schema is not the one
+    /// that this program needs.
+    pub fn open(location: &Location, migrate: Migrate, settings: &Settings) -> Result<Self> {
+        let connector = connection::Connector::new(location.clone(), settings);
+        migrations::run(&mut connector.connect()?, migrate)?;
+        Ok(Self {
+            pool: Pool::start(connector.clone(), settings)?,
+            writer: Arc::new(Writer::start(&connector, settings)?),
+        })
+    }
+
+    /// Asks the database for a sign of life, and whether the last write could be made.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when a request would not be served now.
+    pub async fn ping(&self, deadline: Instant) -> Result<()> {
+        if !self.writer.healthy() {
+            return Err(Error::Unavailable("the last write failed".to_owned()));
+        }
+        self.pool.read(deadline, connection::ping).await
+    }
+}

@@ -1,0 +1,53 @@
+//! The program: reads the command line, does what it says, and ends with 0, with 1 when that failed, or with 2 when the
+//! command line was wrong.
+
+mod account;
+mod cli;
+mod customer;
+mod demo;
+mod import;
+mod listener;
+mod ops;
+mod peer;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use cli::{Cli, Command};
+
+/// Many small, short-lived allocations on every core: what the system's allocator is slowest at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    telemetry::log(&cli.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads to run on")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(options) => serve::run(cli.store, options).await,
+            Command::Account(command) => account::run(&cli.store, command).await,
+            Command::Customer(command) => customer::run(&cli.store, command).await,
+            Command::Migrate { check } => cli.store.migrate(check),
+            Command::Completions { shell } => Ok(cli::completions(shell)),
+        }
+    })
+}

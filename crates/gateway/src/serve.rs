@@ -1,0 +1,170 @@
+//! `serve`: puts the parts together, tells where they listen, and stops them in order.
+
+use std::{io::Write, net::SocketAddr, time::Duration};
+
+use anyhow::{Context, bail};
+use credentials::Credentials;
+use grpc::Readiness;
+use store::Settings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    cli::{ServeOptions, StoreOptions},
+    demo,
+    listener::{Listener, Protocol},
+    ops::{self, Ready},
+    peer::TrustedProxies,
+    telemetry,
+};
+
+/// How long a connection to the upstream may take.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Serves until a signal asks to stop.
+pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> anyhow::Result<()> {
+    // First of all: a signal that comes while the rest starts must not be lost.
+    let mut signals = Signals::new()?;
+    if options.demo {
+        refuse_public(&options)?;
+    }
+    let metrics = telemetry::metrics()?;
+    let stop = CancellationToken::new();
+    let trusted = TrustedProxies::new(options.trusted_proxies.clone());
+    let bind = async |name: &str, address: SocketAddr, protocol: Protocol| {
+        Listener::bind(name, address, protocol, trusted.clone(), options.max_connections).await
+    };
+    let rest = bind("REST", options.rest_addr, Protocol::Http1).await?;
+    let ops = bind("ops", options.ops_addr, Protocol::Http1).await?;
+    let mut lines = vec![
+        format!("REST   http://{}/v3/stable/api/storage", rest.address()?),
+        format!("ops    http://{}", ops.address()?),
+    ];
+    let tasks = TaskTracker::new();
+
+    let (client, ready, store) = match &options.upstream {
+        Some(uri) => {
+            let channel = connect(uri)?;
+            lines.push(format!("calls  gRPC at {uri}"));
+            (
+                proto::client(channel.clone()),
+                Ready::Upstream(channel, stop.clone()),
+                None,
+            )
+        }
+        None => {
+            let grpc = bind("gRPC", options.grpc_addr, Protocol::Http2).await?;
+            let store = location.open_with(options.migrate, &store_settings(&options))?;
+            lines.push(format!("gRPC   {}", grpc.address()?));
+            lines.push(format!("store  {}", location.location));
+            if options.demo {
+                demo::seed(&store).await?;
+                lines.extend(demo::instructions(rest.address()?, grpc.address()?));
+            } else {
+                demo::warn_if_present(&store).await;
+            }
+            let credentials = Credentials::new(credentials::Settings::default());
+            let service = grpc::service(store.clone(), credentials, &grpc::Settings::default());
+            let readiness = Readiness::new(store.clone(), stop.clone());
+            let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
+            tasks.spawn(grpc.serve(routes, stop.clone()));
+            (proto::client(service), Ready::Here(readiness), Some(store))
+        }
+    };
+    tasks.spawn(rest.serve(rest::router(client, rest::Settings::default()), stop.clone()));
+    // The probes answer until everything else has ended.
+    let ops_stop = CancellationToken::new();
+    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics), ops_stop.clone()));
+    announce(&lines)?;
+
+    signals.asked().await;
+    tracing::info!("stopping: work under way has {} s to end", options.drain.as_secs());
+    stop.cancel();
+    tasks.close();
+    tokio::select! {
+        ended = tokio::time::timeout(options.drain, tasks.wait()) => {
+            if ended.is_err() {
+                tracing::warn!("some work did not end in time");
+            }
+        }
+        () = signals.asked() => tracing::warn!("asked again: stopping at once"),
+    }
+    ops_stop.cancel();
+    ops.abort();
+    // The last handle closes the connections in order; SQLite then has nothing to recover at the next start.
+    drop(store);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn store_settings(options: &ServeOptions) -> Settings {
+    Settings {
+        readers: options.readers,
+        writers: options.writers,
+        write_queue: options.write_queue.get(),
+        batch: options.write_batch,
+        ..Settings::default()
+    }
+}
+
+/// A demo has a password that everybody knows.
+fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
+    for address in [options.rest_addr, options.grpc_addr, options.ops_addr] {
+        if !address.ip().is_loopback() {
+            bail!("--demo serves on loopback only, and {address} is not: its password is known to everybody");
+        }
+    }
+    Ok(())
+}
+
+/// A channel to the gRPC face of another process, which need not be there yet.
+fn connect(uri: &http::Uri) -> anyhow::Result<Channel> {
+    if uri.scheme_str() != Some("http") || uri.authority().is_none() {
+        bail!("--upstream needs a URL of the form http://HOST:PORT");
+    }
+    Ok(Endpoint::from(uri.clone())
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .connect_lazy())
+}
+
+/// Tells on standard output what is served where.
+fn announce(lines: &[String]) -> anyhow::Result<()> {
+    let mut text = format!("dcams-gateway {} is ready\n", env!("CARGO_PKG_VERSION"));
+    for line in lines {
+        text.push_str("  ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("standard output")
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("the signals");
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns when one of them comes.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

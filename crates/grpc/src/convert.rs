@@ -1,0 +1,77 @@
+//! The store's types and the contract's, both ways; the one place where a store's error becomes a reason.
+
+use proto::{Reason, Refusal, v1};
+use store::{Customer, Email, EmailKey, Error};
+
+/// Refuses a request that lacks inputs: pairs of a field and whether it is missing.
+pub(crate) fn require(inputs: &[(&str, bool)]) -> Result<(), Refusal> {
+    let missing: Vec<_> = inputs
+        .iter()
+        .filter(|(_, missing)| *missing)
+        .map(|(field, _)| *field)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::fields(Reason::MissingInput, missing))
+    }
+}
+
+pub(crate) fn email_key(text: &str) -> Result<EmailKey, Refusal> {
+    match Email::parse(text) {
+        Ok(email) => Ok(email.key().clone()),
+        Err(_) => Err(Refusal::fields(Reason::InvalidEmail, ["email"])),
+    }
+}
+
+pub(crate) fn status(number: i32) -> Result<store::Status, Refusal> {
+    match v1::Status::try_from(number) {
+        Ok(v1::Status::Pass) => Ok(store::Status::Pass),
+        Ok(v1::Status::Pending) => Ok(store::Status::Pending),
+        Ok(v1::Status::Fail) => Ok(store::Status::Fail),
+        Ok(v1::Status::Unspecified) | Err(_) => Err(Refusal::fields(Reason::InvalidStatus, ["status"])),
+    }
+}
+
+pub(crate) fn customer(customer: Customer) -> v1::Customer {
+    let profile = customer.profile;
+    let status = match customer.status {
+        store::Status::Pass => v1::Status::Pass,
+        store::Status::Pending => v1::Status::Pending,
+        store::Status::Fail => v1::Status::Fail,
+    };
+    v1::Customer {
+        email: profile.email,
+        first_name: profile.first_name,
+        last_name: profile.last_name,
+        address: profile.address,
+        city: profile.city,
+        state: profile.state,
+        zip: profile.zip,
+        date_of_birth: profile.date_of_birth,
+        phone: profile.phone,
+        reference: customer.reference,
+        status: status.into(),
+        etag: customer.revision.to_string(),
+        create_time: Some(customer.create_time.into()),
+        update_time: Some(customer.update_time.into()),
+    }
+}
+
+/// Why a request is refused when the store says this. A cause that an operator must know of is logged here, once.
+pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
+    match error {
+        Error::CustomerNotFound => Reason::CustomerNotFound,
+        Error::StaleCredentials | Error::AccountNotFound => Reason::BadCredentials,
+        Error::Full => Reason::Overloaded,
+        Error::Expired => Reason::DeadlineExceeded,
+        Error::Unavailable(_) | Error::Collision(_) => {
+            tracing::warn!(request_id, %error, "the store did not serve a request");
+            Reason::Unavailable
+        }
+        Error::AccountExists | Error::Schema(_) | Error::Internal(_) => {
+            tracing::error!(request_id, %error, "a request failed");
+            Reason::Internal
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What every call passes first and last, whether it comes over a network or from the facade in this process: it gets
+//! an id and a deadline, and what tonic refuses by itself is said in the words of the contract.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use metrics::{Counter, Histogram};
+use proto::{FACE, REQUEST_ID, Reason, request_id};
+use tonic::{Code, Status, body::Body, server::NamedService};
+use tower::Service;
+
+use crate::Settings;
+
+/// What a call has passed with: an extension of the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    pub(crate) request_id: String,
+    pub(crate) deadline: Instant,
+}
+
+/// Wraps the generated server.
+#[derive(Clone)]
+pub struct Edge<S> {
+    inner: S,
+    deadline: Duration,
+    deadline_limit: Duration,
+    rest: Measures,
+    grpc: Measures,
+}
+
+impl<S> Edge<S> {
+    pub(crate) fn new(inner: S, settings: &Settings) -> Self {
+        Self {
+            inner,
+            deadline: settings.deadline,
+            deadline_limit: settings.deadline_limit,
+            rest: Measures::new("rest"),
+            grpc: Measures::new("grpc"),
+        }
+    }
+}
+
+impl<S: NamedService> NamedService for Edge<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Edge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let began = Instant::now();
+        let headers = request.headers();
+        let time = timeout(headers).unwrap_or(self.deadline).min(self.deadline_limit);
+        let id = request_id(headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()));
+        let measures = if headers.contains_key(FACE) {
+            self.rest.clone()
+        } else {
+            self.grpc.clone()
+        };
+        let deadline = began + time;
+        request.extensions_mut().insert(Passed {
+            request_id: id.clone(),
+            deadline,
+        });
+
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = match tokio::time::timeout_at(deadline.into(), answer).await {
+                Ok(response) => in_our_words(response?),
+                Err(_) => Status::from(Reason::DeadlineExceeded).into_http(),
+            };
+            // An id is made of characters that a header may hold.
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+            measures.record(response.headers(), began);
+            Ok(response)
+        })
+    }
+}
+
+/// The time that a caller gives, as gRPC writes it: up to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3_600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// Every refusal of ours carries details; one without them is tonic's own. It calls a message that is too large
+/// OUT_OF_RANGE, and one that cannot be decoded INTERNAL.
+fn in_our_words(response: Response<Body>) -> Response<Body> {
+    if response.headers().contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    match code(response.headers()) {
+        Code::OutOfRange => Status::from(Reason::BodyTooLarge).into_http(),
+        Code::Internal => {
+            let refusal = Status::from(Reason::MalformedBody);
+            let details = refusal.details().to_vec().into();
+            Status::with_details(refusal.code(), "The request message is malformed", details).into_http()
+        }
+        _ => response,
+    }
+}
+
+/// The code of an answer. A success has it in its trailers, which come later.
+fn code(headers: &HeaderMap) -> Code {
+    headers
+        .get("grpc-status")
+        .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// How many calls came over a face, with what outcome, and how long they took.
+#[derive(Clone)]
+struct Measures {
+    /// By the number of the code.
+    calls: std::sync::Arc<[Counter]>,
+    seconds: Histogram,
+}
+
+impl Measures {
+    /// gRPC's codes are 0 to 16.
+    const CODES: i32 = 17;
+
+    fn new(face: &'static str) -> Self {
+        let calls = |code| {
+            let code = format!("{:?}", Code::from_i32(code));
+            metrics::counter!("dcams_calls_total", "face" => face, "code" => code)
+        };
+        Self {
+            calls: (0..Self::CODES).map(calls).collect(),
+            seconds: metrics::histogram!("dcams_call_seconds", "face" => face),
+        }
+    }
+
+    fn record(&self, headers: &HeaderMap, began: Instant) {
+        let code = usize::try_from(i32::from(code(headers))).unwrap_or_default();
+        if let Some(counter) = self.calls.get(code) {
+            counter.increment(1);
+        }
+        self.seconds.record(began.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().unwrap());
+        timeout(&headers)
+    }
+
+    #[test]
+    fn a_timeout_is_read_in_every_unit() {
+        assert_eq!(read("2H"), Some(Duration::from_secs(7_200)));
+        assert_eq!(read("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(read("4S"), Some(Duration::from_secs(4)));
+        assert_eq!(read("5m"), Some(Duration::from_millis(5)));
+        assert_eq!(read("99999999u"), Some(Duration::from_micros(99_999_999)));
+        assert_eq!(read("7n"), Some(Duration::from_nanos(7)));
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_none() {
+        for text in ["", "S", "5", "-5S", "5s", "999999999S", "5 S"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The legacy request: which keys it has, what is required of them, and which of two places wins.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderValue;
+use metrics::Counter;
+use proto::{Reason, Refusal};
+use serde::de::MapAccess;
+
+use crate::{
+    json::{self, Field, Nested, Object, Value},
+    tolerances::Tolerances,
+};
+
+/// The longest user there can be, in bytes.
+const MAX_USER: usize = 128;
+
+/// The longest password there can be, in bytes.
+const MAX_PASS: usize = 1024;
+
+/// A body, taken apart but not judged. It holds a password, so it is not `Debug`.
+#[derive(Default)]
+pub(crate) struct LegacyRequest<'a> {
+    user: Field<'a>,
+    pass: Field<'a>,
+    service: Field<'a>,
+    target: Nested<Target<'a>>,
+    flat_email: Field<'a>,
+    flat_status: Field<'a>,
+}
+
+/// The object `target`.
+#[derive(Default)]
+struct Target<'a> {
+    email: Field<'a>,
+    status: Field<'a>,
+}
+
+impl<'a> Object<'a> for LegacyRequest<'a> {
+    fn take<A: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, A>) -> Result<(), A::Error> {
+        match key {
+            "user" => self.user = value.read()?,
+            "pass" => self.pass = value.read()?,
+            "service" => self.service = value.read()?,
+            "target" => self.target = value.read()?,
+            "email" => self.flat_email = value.read()?,
+            "status" => self.flat_status = value.read()?,
+            _ => value.skip()?,
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Object<'a> for Target<'a> {
+    fn take<A: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, A>) -> Result<(), A::Error> {
+        match key {
+            "email" => self.email = value.read()?,
+            "status" => self.status = value.read()?,
+            _ => value.skip()?,
+        }
+        Ok(())
+    }
+}
+
+impl<'a> LegacyRequest<'a> {
+    /// Takes `body` apart.
+    pub(crate) fn parse(body: &'a [u8], tolerances: &Tolerances) -> Result<Self, Reason> {
+        // The whole body first: what follows may then rely on it, also where a value is skipped.
+        let text = std::str::from_utf8(body).map_err(|_| Reason::MalformedBody)?;
+        let text = text.trim_start_matches([' ', '\t', '\r', '\n']);
+        let text = match text.strip_prefix('\u{feff}') {
+            Some(rest) => {
+                tolerances.bom.increment(1);
+                rest
+            }
+            None => text,
+        };
+        // The parser's error may quote the body: it goes no further.
+        json::parse(text).map_err(|_| Reason::MalformedBody)
+    }
+
+    /// The credentials, as the value of an `authorization` header; refused where `service` is missing, too, since that
+    /// is said before anything is said about the credentials.
+    pub(crate) fn credentials(&self) -> Result<HeaderValue, Refusal> {
+        // A password is taken as it is: white space is one.
+        let no_pass = match &self.pass {
+            Field::Absent => true,
+            Field::Text(pass) => pass.is_empty(),
+            Field::Other => false,
+        };
+        if no_pass || self.user.is_blank() || self.service.is_blank() {
+            return Err(Reason::MissingInput.into());
+        }
+        let Some(user) = self.user.trimmed() else {
+            return Err(Refusal::fields(Reason::InvalidField, ["user"]));
+        };
+        let Field::Text(pass) = &self.pass else {
+            return Err(Refusal::fields(Reason::InvalidField, ["pass"]));
+        };
+        // No account is named like that. And a user with a colon must not be sent on: `a:b` with the password `c` would
+        // arrive as the user `a` with the password `b:c`.
+        if user.len() > MAX_USER || user.contains(':') || pass.len() > MAX_PASS {
+            return Err(Reason::BadCredentials.into());
+        }
+        basic(user, pass)
+    }
+
+    /// The name of the service; empty, and so unknown, where it is no text.
+    pub(crate) fn service(&self) -> &str {
+        self.service.trimmed().unwrap_or_default()
+    }
+
+    /// What the service is to work on.
+    pub(crate) fn inputs(&'a self, tolerances: &'a Tolerances) -> Result<Inputs<'a>, Refusal> {
+        let target = match &self.target {
+            Nested::Object(target) => Some(target),
+            Nested::Absent => None,
+            Nested::EmptyArray => {
+                tolerances.empty_target_array.increment(1);
+                None
+            }
+            Nested::Other => return Err(Refusal::fields(Reason::InvalidField, ["target"])),
+        };
+        Ok(Inputs {
+            request: self,
+            target,
+            tolerances,
+        })
+    }
+}
+
+/// The `authorization` of `user` with `pass`.
+fn basic(user: &str, pass: &str) -> Result<HeaderValue, Refusal> {
+    let mut header = String::from("Basic ");
+    STANDARD.encode_string([user, pass].join(":"), &mut header);
+    // Base64 is always a header value; the type does not know.
+    let mut header = HeaderValue::try_from(header).map_err(|_| Reason::Internal)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// The inputs of a service: those in `target`, or where it has none, those beside it.
+pub(crate) struct Inputs<'a> {
+    request: &'a LegacyRequest<'a>,
+    target: Option<&'a Target<'a>>,
+    tolerances: &'a Tolerances,
+}
+
+impl<'a> Inputs<'a> {
+    /// The email, which is required. Its form is for the service to judge.
+    pub(crate) fn email(&self) -> Result<&'a Field<'a>, Refusal> {
+        let nested = self.target.map(|target| &target.email);
+        required(nested, &self.request.flat_email, &self.tolerances.flat_email)
+    }
+
+    /// The status, which is required.
+    pub(crate) fn status(&self) -> Result<&'a Field<'a>, Refusal> {
+        let nested = self.target.map(|target| &target.status);
+        required(nested, &self.request.flat_status, &self.tolerances.flat_status)
+    }
+
+    /// Leaves a status that came along unread, and counts it.
+    pub(crate) fn ignore_status(&self) {
+        let nested = self.target.is_some_and(|target| !target.status.is_blank());
+        if nested || !self.request.flat_status.is_blank() {
+            self.tolerances.status_on_get.increment(1);
+        }
+    }
+}
+
+/// The nested field where something stands in it, else the flat one, which is counted.
+fn required<'a>(
+    nested: Option<&'a Field<'a>>,
+    flat: &'a Field<'a>,
+    flat_used: &Counter,
+) -> Result<&'a Field<'a>, Refusal> {
+    if let Some(field) = nested.filter(|field| !field.is_blank()) {
+        return Ok(field);
+    }
+    if flat.is_blank() {
+        return Err(Reason::MissingInput.into());
+    }
+    flat_used.increment(1);
+    Ok(flat)
+}

@@ -1,0 +1,55 @@
+//! `getStatus`: reads the status of a customer. It never writes, also when a status comes with it.
+
+use proto::{
+    Reason, Refusal,
+    v1::{GetStatusRequest, GetStatusResponse},
+};
+use serde::Serialize;
+
+use super::SUCCESS;
+use crate::{
+    call::Call,
+    customer::{Found, Target},
+    legacy::LegacyRequest,
+    rejection::Rejection,
+    reply::Reply,
+    tolerances::Tolerances,
+};
+
+pub(super) async fn serve(
+    call: &Call<'_>,
+    request: &LegacyRequest<'_>,
+    tolerances: &Tolerances,
+) -> Result<Reply, Rejection> {
+    let message = call.admit(take_apart(request, tolerances)).await?;
+    let answer = call.in_time(call.client().get_status(call.request(message))).await?;
+    put_together(answer)
+}
+
+fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<GetStatusRequest, Refusal> {
+    let inputs = request.inputs(tolerances)?;
+    inputs.ignore_status();
+    let email = inputs.email()?;
+    Ok(GetStatusRequest {
+        email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),
+    })
+}
+
+fn put_together(answer: GetStatusResponse) -> Result<Reply, Rejection> {
+    /// The order of the fields is the order of the keys.
+    #[derive(Serialize)]
+    struct Body<'a> {
+        result: &'static str,
+        reference: &'a str,
+        status: &'static str,
+        target: Target<'a>,
+    }
+
+    let found = Found::in_answer(answer.customer)?;
+    Reply::json(&Body {
+        result: SUCCESS,
+        reference: found.reference(),
+        status: found.status,
+        target: found.target(),
+    })
+}

@@ -1,0 +1,55 @@
+//! `updateStatus`: sets the status of a customer.
+
+use proto::{
+    Reason, Refusal,
+    v1::{UpdateStatusRequest, UpdateStatusResponse},
+};
+use serde::Serialize;
+
+use super::SUCCESS;
+use crate::{
+    call::Call,
+    customer::{Found, Target},
+    legacy::LegacyRequest,
+    rejection::Rejection,
+    reply::Reply,
+    status,
+    tolerances::Tolerances,
+};
+
+pub(super) async fn serve(
+    call: &Call<'_>,
+    request: &LegacyRequest<'_>,
+    tolerances: &Tolerances,
+) -> Result<Reply, Rejection> {
+    let message = call.admit(take_apart(request, tolerances)).await?;
+    let answer = call.in_time(call.client().update_status(call.request(message))).await?;
+    put_together(answer)
+}
+
+fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<UpdateStatusRequest, Refusal> {
+    let inputs = request.inputs(tolerances)?;
+    // What is missing is said before what is wrong.
+    let (email, status) = (inputs.email()?, inputs.status()?);
+    Ok(UpdateStatusRequest {
+        email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),
+        status: status::parse(status, tolerances)?.into(),
+    })
+}
+
+fn put_together(answer: UpdateStatusResponse) -> Result<Reply, Rejection> {
+    /// The order of the fields is the order of the keys.
+    #[derive(Serialize)]
+    struct Body<'a> {
+        result: &'static str,
+        reference: &'a str,
+        target: Target<'a>,
+    }
+
+    let found = Found::in_answer(answer.customer)?;
+    Reply::json(&Body {
+        result: SUCCESS,
+        reference: found.reference(),
+        target: found.target_with_status(),
+    })
+}

@@ -1,0 +1,325 @@
+//! The face in front of a service that remembers what it was asked, and answers what it was told to.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use axum::{Router, body::Body, response::Response};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use metrics::Counter;
+use proto::{
+    ClientAddress, Reason,
+    v1::{
+        self,
+        storage_service_server::{StorageService, StorageServiceServer},
+    },
+};
+use tonic::Status;
+use tower::ServiceExt;
+
+use crate::{
+    Settings,
+    endpoint::{Facade, PATH},
+    tolerances::Tolerances,
+};
+
+/// The sample of the vendor's documentation.
+pub(super) const SAMPLE: &str = r#"{
+"user": "USERNAME",
+"pass": "PASSWORD",
+"service": "updateStatus",
+"target": {
+    "email": "test@veratad.com", 
+    "status": "PASS"
+    }
+}"#;
+
+/// `USERNAME` with `PASSWORD`: the only credentials that hold.
+const GOOD: &str = "Basic VVNFUk5BTUU6UEFTU1dPUkQ=";
+
+/// A message that reached the service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Message {
+    UpdateStatus { email: String, status: v1::Status },
+    GetStatus { email: String },
+}
+
+/// The call that sets the status of the sample's customer.
+pub(super) fn update(status: v1::Status) -> Message {
+    Message::UpdateStatus {
+        email: "test@veratad.com".to_owned(),
+        status,
+    }
+}
+
+/// The call that reads `email`.
+pub(super) fn get(email: &str) -> Message {
+    Message::GetStatus {
+        email: email.to_owned(),
+    }
+}
+
+/// A call that reached the service, with what came with it.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) message: Message,
+    pub(super) headers: HeaderMap,
+    pub(super) address: Option<ClientAddress>,
+}
+
+/// What the service answers once the credentials hold.
+#[derive(Clone)]
+pub(super) enum Answer {
+    Customer(Box<v1::Customer>),
+    Nothing,
+    Status(Status),
+    Never,
+}
+
+/// The customer of the vendor's documentation.
+pub(super) fn john() -> v1::Customer {
+    v1::Customer {
+        email: "test@veratad.com".to_owned(),
+        first_name: "John".to_owned(),
+        last_name: "Smith".to_owned(),
+        address: "123 Main St".to_owned(),
+        city: "Stratford".to_owned(),
+        state: "CT".to_owned(),
+        zip: "06614".to_owned(),
+        date_of_birth: "19700101".to_owned(),
+        phone: "2015106000".to_owned(),
+        reference: "888888812".to_owned(),
+        status: v1::Status::Pass.into(),
+        etag: "opaque".to_owned(),
+        ..v1::Customer::default()
+    }
+}
+
+/// What all tests log.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Begins to log, before the first request: a place in the code that logs before there is anyone to listen may stay
+/// silent for ever.
+static LOGGING: LazyLock<()> = LazyLock::new(|| {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::ERROR)
+        .with_ansi(false)
+        .with_writer(|| LogWriter)
+        .init();
+});
+
+struct LogWriter;
+
+impl io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines of the log that name the request.
+pub(super) fn logged(request_id: &str) -> Vec<String> {
+    let log = LOG.lock().unwrap();
+    let lines = std::str::from_utf8(&log).unwrap().lines();
+    lines
+        .filter(|line| line.contains(request_id))
+        .map(str::to_owned)
+        .collect()
+}
+
+struct Service {
+    answer: Answer,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Service {
+    /// Remembers the call and goes through the checks in the order that the real service has.
+    async fn handle<T>(&self, request: &tonic::Request<T>, message: Message) -> Result<Option<v1::Customer>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let allowed = headers.get("authorization").is_some_and(|value| value == GOOD);
+        let no_email = matches!(
+            &message,
+            Message::UpdateStatus { email, .. } | Message::GetStatus { email } if email.is_empty()
+        );
+        self.seen.lock().unwrap().push(Seen {
+            message,
+            headers,
+            address: request.extensions().get().copied(),
+        });
+        match &self.answer {
+            Answer::Never => std::future::pending().await,
+            Answer::Status(status) => Err(status.clone()),
+            _ if !allowed => Err(Reason::BadCredentials.into()),
+            _ if no_email => Err(Reason::MissingInput.into()),
+            Answer::Nothing => Ok(None),
+            Answer::Customer(customer) => Ok(Some(v1::Customer::clone(customer))),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl StorageService for Service {
+    async fn update_status(
+        &self,
+        request: tonic::Request<v1::UpdateStatusRequest>,
+    ) -> Result<tonic::Response<v1::UpdateStatusResponse>, Status> {
+        let message = Message::UpdateStatus {
+            email: request.get_ref().email.clone(),
+            status: request.get_ref().status(),
+        };
+        let customer = self.handle(&request, message).await?;
+        Ok(v1::UpdateStatusResponse { customer }.into())
+    }
+
+    async fn get_status(
+        &self,
+        request: tonic::Request<v1::GetStatusRequest>,
+    ) -> Result<tonic::Response<v1::GetStatusResponse>, Status> {
+        let message = get(&request.get_ref().email);
+        let customer = self.handle(&request, message).await?;
+        Ok(v1::GetStatusResponse { customer }.into())
+    }
+}
+
+/// Counters by their kind, readable.
+#[derive(Clone, Default)]
+pub(super) struct Counts(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+struct Count(Counts, &'static str);
+
+impl metrics::CounterFn for Count {
+    fn increment(&self, value: u64) {
+        *self.0.0.lock().unwrap().entry(self.1).or_default() += value;
+    }
+
+    fn absolute(&self, value: u64) {
+        self.0.0.lock().unwrap().insert(self.1, value);
+    }
+}
+
+impl Counts {
+    pub(super) fn tolerances(&self) -> Tolerances {
+        Tolerances::of(|kind| Counter::from_arc(Arc::new(Count(self.clone(), kind))))
+    }
+
+    /// The kinds that were counted, in alphabetical order, with how often.
+    pub(super) fn taken(&self) -> Vec<(&'static str, u64)> {
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(kind, count)| (*kind, *count))
+            .collect()
+    }
+}
+
+/// The face and what can be seen behind it.
+pub(super) struct Face {
+    router: Router,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    counts: Counts,
+}
+
+impl Face {
+    /// In front of a service that answers with the customer of the documentation.
+    pub(super) fn new() -> Self {
+        Self::answering(Answer::Customer(john().into()))
+    }
+
+    pub(super) fn answering(answer: Answer) -> Self {
+        LazyLock::force(&LOGGING);
+        let seen = Arc::default();
+        let service = StorageServiceServer::new(Service {
+            answer,
+            seen: Arc::clone(&seen),
+        });
+        let counts = Counts::default();
+        let facade = Facade::new(proto::client(service), Settings::default(), counts.tolerances());
+        Self {
+            router: facade.into_router(),
+            seen,
+            counts,
+        }
+    }
+
+    /// In front of a service that refuses everything with `status`.
+    pub(super) fn refusing(status: impl Into<Status>) -> Self {
+        Self::answering(Answer::Status(status.into()))
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Reply {
+        Reply::of(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// Posts `body` as JSON.
+    pub(super) async fn post(&self, body: impl Into<Body>) -> Reply {
+        self.send(post().body(body.into()).unwrap()).await
+    }
+
+    /// The calls that reached the service.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Their messages.
+    pub(super) fn messages(&self) -> Vec<Message> {
+        self.seen().into_iter().map(|seen| seen.message).collect()
+    }
+
+    /// The tolerances that were taken.
+    pub(super) fn tolerated(&self) -> Vec<(&'static str, u64)> {
+        self.counts.taken()
+    }
+}
+
+/// A request that posts JSON to the endpoint.
+pub(super) fn post() -> http::request::Builder {
+    Request::builder()
+        .method(Method::POST)
+        .uri(PATH)
+        .header("content-type", "application/json")
+}
+
+/// A reply, read in full.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Reply {
+    async fn of(response: Response) -> Self {
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Self {
+            status: head.status,
+            headers: head.headers,
+            body: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Status, reason and message in one line; `200` alone for a success.
+    pub(super) fn summary(&self) -> String {
+        match self.header("x-error-reason") {
+            None => self.status.as_str().to_owned(),
+            Some(reason) => {
+                let message = self
+                    .body
+                    .strip_prefix(r#"{"result":"Error","message":""#)
+                    .and_then(|rest| rest.strip_suffix(r#""}"#))
+                    .unwrap_or("(no error envelope)");
+                format!("{} {reason} {message}", self.status.as_str())
+            }
+        }
+    }
+}

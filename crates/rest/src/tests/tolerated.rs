@@ -1,0 +1,114 @@
+//! What is tolerated is counted, and what is in order is not.
+
+use http::Request;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use super::support::{Face, SAMPLE, post};
+use crate::{
+    endpoint::{PATH, PATH_WITH_SLASH},
+    tolerances::Tolerances,
+};
+
+#[tokio::test]
+async fn a_request_as_it_should_be_is_not_counted() {
+    let face = Face::new();
+    face.post(SAMPLE).await;
+    face.post(
+        SAMPLE
+            .replace("updateStatus", "getStatus")
+            .replace(r#""status""#, r#""x""#),
+    )
+    .await;
+    let declared = Request::post(PATH).header("content-type", "Application/JSON ; charset=utf-8");
+    face.send(declared.body(SAMPLE.into()).unwrap()).await;
+    assert_eq!(face.tolerated(), []);
+}
+
+#[tokio::test]
+async fn each_tolerance_in_a_body_is_counted_by_its_kind() {
+    let head = r#""user":"USERNAME","pass":"PASSWORD","service""#;
+    for (body, kinds) in [
+        (
+            format!(r#"{{{head}:"getStatus","target":{{"email":"a@b.c","status":"PASS"}}}}"#),
+            &["status_on_get"][..],
+        ),
+        (
+            format!(r#"{{{head}:"getStatus","target":{{"email":"a@b.c"}},"status":"PASS"}}"#),
+            &["status_on_get"],
+        ),
+        (
+            format!(r#"{{{head}:"getStatus","target":{{"email":"a@b.c","status":""}}}}"#),
+            &[],
+        ),
+        (
+            format!(r#"{{{head}:"updateStatus","email":"a@b.c","status":"PASS"}}"#),
+            &["flat_email", "flat_status"],
+        ),
+        (
+            format!(r#"{{{head}:"updateStatus","email":"a@b.c","target":{{"email":"a@b.c","status":"Pass"}}}}"#),
+            &["status_case"],
+        ),
+        (
+            format!(r#"{{{head}:"getStatus","target":[],"email":"a@b.c"}}"#),
+            &["empty_target_array", "flat_email"],
+        ),
+        (format!("\u{feff}{SAMPLE}"), &["bom"]),
+    ] {
+        let face = Face::new();
+        assert_eq!(face.post(body.clone()).await.summary(), "200", "{body}");
+        let counted: Vec<_> = kinds.iter().map(|kind| (*kind, 1)).collect();
+        assert_eq!(face.tolerated(), counted, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn any_content_type_is_served_and_counted() {
+    for declared in [
+        Some("application/x-www-form-urlencoded"),
+        Some("text/plain; charset=utf-8"),
+        Some("application/json5"),
+        Some(""),
+        None,
+    ] {
+        let face = Face::new();
+        let mut request = Request::post(PATH);
+        if let Some(declared) = declared {
+            request = request.header("content-type", declared);
+        }
+        let reply = face.send(request.body(SAMPLE.into()).unwrap()).await;
+        assert_eq!(reply.summary(), "200", "{declared:?}");
+        assert_eq!(face.tolerated(), [("content_type", 1)], "{declared:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_trailing_slash_is_served_and_counted() {
+    let face = Face::new();
+    let reply = face
+        .send(post().uri(PATH_WITH_SLASH).body(SAMPLE.into()).unwrap())
+        .await;
+    assert_eq!(reply.summary(), "200");
+    assert_eq!(face.tolerated(), [("trailing_slash", 1)]);
+}
+
+#[test]
+fn all_kinds_are_registered_before_the_first_request() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let tolerances = metrics::with_local_recorder(&recorder, Tolerances::register);
+    tolerances.bom.increment(2);
+    let metrics = recorder.handle().render();
+    for (kind, count) in [
+        ("status_on_get", 0),
+        ("flat_email", 0),
+        ("flat_status", 0),
+        ("content_type", 0),
+        ("bom", 2),
+        ("status_case", 0),
+        ("trailing_slash", 0),
+        ("empty_target_array", 0),
+    ] {
+        let line = format!(r#"dcams_tolerated_total{{kind="{kind}"}} {count}"#);
+        assert!(metrics.lines().any(|there| there == line), "{line} is not in {metrics}");
+    }
+}

@@ -1,0 +1,251 @@
+//! One type for a connection to either database: which it is, is decided by the store's URL and seen nowhere above.
+
+use std::{
+    fmt,
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use diesel::{
+    Connection, PgConnection, RunQueryDsl, SqliteConnection,
+    connection::{SimpleConnection, TransactionManager},
+};
+
+use crate::{Error, Result, Settings};
+
+/// A connection to either database.
+#[derive(diesel::MultiConnection)]
+pub(crate) enum AnyConnection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Evaluates the same expression with the connection inside an [`AnyConnection`], for what diesel can express for each
+/// backend but not for both at once.
+macro_rules! on_either {
+    ($connection:expr, $inner:ident => $expression:expr) => {
+        match $connection {
+            $crate::connection::AnyConnection::Sqlite($inner) => $expression,
+            $crate::connection::AnyConnection::Postgres($inner) => $expression,
+        }
+    };
+}
+pub(crate) use on_either;
+
+/// Where a store is: `sqlite://PATH`, or a `postgres://` URL as libpq takes it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL URL. It may hold a password.
+    Postgres(String),
+}
+
+/// The text is no location of a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a store is sqlite://PATH or postgres://USER@HOST/DATABASE")]
+pub struct LocationError;
+
+impl FromStr for Location {
+    type Err = LocationError;
+
+    fn from_str(url: &str) -> std::result::Result<Self, LocationError> {
+        match url.split_once("://") {
+            // In memory each connection would have a database of its own.
+            Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(":memory:") => {
+                Ok(Self::Sqlite(PathBuf::from(path)))
+            }
+            Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => Ok(Self::Postgres(url.to_owned())),
+            _ => Err(LocationError),
+        }
+    }
+}
+
+/// Without the user and the password, wherever a URL may hold them.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(url) => {
+                let place = url.split_once("://").map_or("", |(_, rest)| rest);
+                let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+                write!(f, "postgres://{}", place.split('?').next().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A URL may hold a password.
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Makes connections, and tells which are worth keeping.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    location: Location,
+    lock_wait: Duration,
+    statement: Duration,
+}
+
+impl Connector {
+    pub(crate) fn new(location: Location, settings: &Settings) -> Self {
+        Self {
+            location,
+            lock_wait: settings.statement,
+            statement: settings.statement,
+        }
+    }
+
+    pub(crate) fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// A new connection, set up for use.
+    pub(crate) fn connect(&self) -> Result<AnyConnection> {
+        match &self.location {
+            Location::Sqlite(path) => self.connect_sqlite(path).map(AnyConnection::Sqlite),
+            Location::Postgres(url) => self.connect_postgres(url).map(AnyConnection::Postgres),
+        }
+    }
+
+    pub(crate) fn connect_sqlite(&self, path: &Path) -> Result<SqliteConnection> {
+        // Made by us, so that nobody else can read what it will hold; its WAL inherits the mode.
+        let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+        if let Err(error) = made
+            && !path.exists()
+        {
+            return Err(Error::Unavailable(format!("cannot create {}: {error}", path.display())));
+        }
+        // A relative path is a path and not a URL, whatever its name looks like.
+        let mut connection = SqliteConnection::establish(&Path::new("./").join(path).to_string_lossy())?;
+        // The wait for locks comes first, since the change to WAL takes one. The page size holds for a new file only.
+        connection.batch_execute(&format!(
+            "PRAGMA busy_timeout = {wait};
+             PRAGMA page_size = {PAGE_SIZE};
+             PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             PRAGMA foreign_keys = ON;
+             PRAGMA trusted_schema = OFF;
+             PRAGMA cache_size = -{CACHE_KIB};",
+            wait = self.lock_wait.as_millis(),
+        ))?;
+        Ok(connection)
+    }
+
+    pub(crate) fn connect_postgres(&self, url: &str) -> Result<PgConnection> {
+        let mut connection = PgConnection::establish(&with_defaults(url))?;
+        // An acknowledged change is on disk: a server that was told to answer early is told otherwise.
+        connection.batch_execute(&format!(
+            "SET statement_timeout = {statement};
+             SET lock_timeout = {wait};
+             SET default_transaction_isolation = 'read committed';
+             SELECT set_config('synchronous_commit', 'on', false)
+              WHERE current_setting('synchronous_commit') = 'off';",
+            statement = self.statement.as_millis(),
+            wait = self.lock_wait.as_millis(),
+        ))?;
+        Ok(connection)
+    }
+}
+
+/// Small pages: a change touches three of them, and each goes whole into the WAL.
+const PAGE_SIZE: u32 = 1_024;
+
+/// What a connection to SQLite may keep in memory, in KiB.
+const CACHE_KIB: u32 = 16 * 1_024;
+
+/// The URL with what libpq would otherwise wait for too long, unless the URL says it itself.
+fn with_defaults(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in [
+        ("application_name", "dcams-gateway"),
+        ("connect_timeout", "5"),
+        ("keepalives_idle", "30"),
+        ("tcp_user_timeout", "15000"),
+    ] {
+        if !url.contains(&format!("{name}=")) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{name}={value}"));
+        }
+    }
+    url
+}
+
+/// Asks for a sign of life.
+pub(crate) fn ping(connection: &mut AnyConnection) -> Result<()> {
+    diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1")).execute(connection)?;
+    Ok(())
+}
+
+/// A connection of the pool, and whether it has failed.
+pub(crate) struct Pooled {
+    pub(crate) connection: AnyConnection,
+    pub(crate) broken: bool,
+}
+
+impl r2d2::ManageConnection for Connector {
+    type Connection = Pooled;
+    type Error = Error;
+
+    fn connect(&self) -> Result<Pooled> {
+        Ok(Pooled {
+            connection: Self::connect(self)?,
+            broken: false,
+        })
+    }
+
+    fn is_valid(&self, pooled: &mut Pooled) -> Result<()> {
+        ping(&mut pooled.connection)
+    }
+
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
+        pooled.broken || AnyConnection::is_broken_transaction_manager(&mut pooled.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_a_url_of_either_database() {
+        assert_eq!("sqlite://a.db".parse(), Ok(Location::Sqlite("a.db".into())));
+        assert_eq!("sqlite:///var/a.db".parse(), Ok(Location::Sqlite("/var/a.db".into())));
+        assert!(matches!("postgresql://h/d".parse(), Ok(Location::Postgres(_))));
+        for text in [
+            "",
+            "a.db",
+            "sqlite://",
+            "sqlite://:memory:",
+            "mysql://h/d",
+            "postgres://",
+        ] {
+            assert_eq!(text.parse::<Location>(), Err(LocationError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_shown_without_its_password() {
+        for url in [
+            "postgres://u:canary@h:1/d",
+            "postgres://h:1/d?password=canary",
+            "postgres://u:c@nary@h:1/d?x=canary",
+        ] {
+            let location: Location = url.parse().unwrap();
+            assert_eq!(format!("{location} {location:?}"), "postgres://h:1/d postgres://h:1/d");
+        }
+    }
+
+    #[test]
+    fn what_the_url_says_is_kept() {
+        let url = with_defaults("postgres://h/d?connect_timeout=1");
+        assert!(url.starts_with("postgres://h/d?connect_timeout=1&application_name="));
+        assert!(!url.contains("connect_timeout=5"));
+    }
+}

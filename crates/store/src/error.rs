@@ -1,0 +1,149 @@
+//! What can go wrong in a store, said so that a caller can act on it; database errors are classified here and nowhere
+//! else.
+
+use diesel::result::{ConnectionError, DatabaseErrorKind, Error as Diesel};
+
+/// What a store answers.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The account has no customer with this email.
+    #[error("no such customer")]
+    CustomerNotFound,
+    /// No account has this name.
+    #[error("no such account")]
+    AccountNotFound,
+    /// An account has this name already.
+    #[error("the account exists already")]
+    AccountExists,
+    /// The account was disabled, or its password changed, since the caller's credentials were verified.
+    #[error("the credentials are no longer valid")]
+    StaleCredentials,
+    /// A queue is full; nothing was done.
+    #[error("a queue is full")]
+    Full,
+    /// The deadline passed before the work began; nothing was done.
+    #[error("the deadline passed")]
+    Expired,
+    /// The database is out of reach, out of space or stopping. A write under way may or may not have been made.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The schema of the database is not the one that this program needs.
+    #[error("{0}")]
+    Schema(String),
+    /// Another transaction stood in the way; the same again may succeed.
+    #[error("the transaction met another one: {0}")]
+    Collision(String),
+    /// A defect, or a damaged database.
+    #[error("the database refused: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Whether the connection that gave this error should be closed, and not be used again.
+    pub(crate) fn breaks_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Parts of messages that tell an outage from a defect. diesel gives most of these no kind of their own.
+const OUTAGES: [&str; 22] = [
+    // SQLite, https://www.sqlite.org/rescode.html
+    "database is locked",
+    "database table is locked",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database file",
+    "attempt to write a readonly database",
+    // libpq
+    "server closed the connection",
+    "connection to server",
+    "could not connect",
+    "could not receive data",
+    "could not send data",
+    "no connection to the server",
+    "connection not open",
+    "SSL SYSCALL error",
+    // PostgreSQL's classes 53, 57 and 25006
+    "terminating connection",
+    "the database system is",
+    "too many clients",
+    "remaining connection slots",
+    "No space left on device",
+    "canceling statement due to",
+    "read-only transaction",
+    "could not extend file",
+];
+
+impl From<Diesel> for Error {
+    fn from(error: Diesel) -> Self {
+        // Only the primary message: the details of a database error quote the row.
+        let message = match &error {
+            Diesel::DatabaseError(_, information) => information.message().to_owned(),
+            other => other.to_string(),
+        };
+        match error {
+            Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::ReadOnlyTransaction, _)
+            | Diesel::BrokenTransactionManager => Self::Unavailable(message),
+            Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Self::Collision(message),
+            Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Collision(message),
+            Diesel::DatabaseError(..) if message.contains("deadlock detected") => Self::Collision(message),
+            Diesel::DatabaseError(..) if OUTAGES.iter().any(|outage| message.contains(outage)) => {
+                Self::Unavailable(message)
+            }
+            Diesel::RollbackErrorOnCommit { commit_error, .. } => (*commit_error).into(),
+            _ => Self::Internal(message),
+        }
+    }
+}
+
+impl From<ConnectionError> for Error {
+    fn from(error: ConnectionError) -> Self {
+        Self::Unavailable(one_line(&error.to_string()))
+    }
+}
+
+/// A connection error of libpq has a line for each address that was tried.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(kind: DatabaseErrorKind, message: &str) -> Error {
+        Diesel::DatabaseError(kind, Box::new(message.to_owned())).into()
+    }
+
+    #[test]
+    fn outages_are_told_from_defects() {
+        for message in OUTAGES {
+            assert!(
+                matches!(database(DatabaseErrorKind::Unknown, message), Error::Unavailable(_)),
+                "{message}"
+            );
+        }
+        let defect = database(DatabaseErrorKind::Unknown, "no such table: customers");
+        assert!(matches!(defect, Error::Internal(_)));
+    }
+
+    #[test]
+    fn what_another_transaction_caused_may_be_tried_again() {
+        for (kind, message) in [
+            (
+                DatabaseErrorKind::SerializationFailure,
+                "could not serialize access due to concurrent update",
+            ),
+            (
+                DatabaseErrorKind::UniqueViolation,
+                "duplicate key value violates unique constraint",
+            ),
+            (DatabaseErrorKind::Unknown, "deadlock detected"),
+        ] {
+            assert!(matches!(database(kind, message), Error::Collision(_)), "{message}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The types that a store speaks in.
+
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::EmailKey;
+
+/// The verification status of a customer. The numbers are those of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum Status {
+    /// Verified.
+    Pass = 1,
+    /// Not decided; a new customer begins here.
+    Pending = 2,
+    /// Refused.
+    Fail = 3,
+}
+
+/// The text is none of `PASS`, `PENDING`, `FAIL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the status is none of PASS, PENDING, FAIL")]
+pub struct InvalidStatus;
+
+impl Status {
+    /// The status as it is written everywhere: upper case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Pending => "PENDING",
+            Self::Fail => "FAIL",
+        }
+    }
+
+    pub(crate) fn from_number(number: i16) -> Option<Self> {
+        [Self::Pass, Self::Pending, Self::Fail]
+            .into_iter()
+            .find(|status| *status as i16 == number)
+    }
+}
+
+/// Reads a status in any letter case.
+impl FromStr for Status {
+    type Err = InvalidStatus;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStatus> {
+        [Self::Pass, Self::Pending, Self::Fail]
+            .into_iter()
+            .find(|status| status.as_str().eq_ignore_ascii_case(text.trim()))
+            .ok_or(InvalidStatus)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where a change came in. The numbers are those of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum Face {
+    /// The JSON endpoint.
+    Rest = 1,
+    /// The RPCs.
+    Grpc = 2,
+    /// The command line.
+    Cli = 3,
+}
+
+impl Face {
+    /// The face as the history shows it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Grpc => "grpc",
+            Self::Cli => "cli",
+        }
+    }
+
+    pub(crate) fn from_number(number: i16) -> Option<Self> {
+        [Self::Rest, Self::Grpc, Self::Cli]
+            .into_iter()
+            .find(|face| *face as i16 == number)
+    }
+}
+
+/// The name of an account, which is the user name of its credentials: 1 to 128 bytes, no `:`, no control character, no
+/// white space at its ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccountName(String);
+
+/// The text cannot name an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an account's name has 1 to 128 bytes, no ':', no control character and no white space at its ends")]
+pub struct InvalidAccountName;
+
+impl AccountName {
+    /// The most bytes that a name may have.
+    pub const MAX_BYTES: usize = 128;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AccountName {
+    type Err = InvalidAccountName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAccountName> {
+        let fits = (1..=Self::MAX_BYTES).contains(&text.len()) && text.trim().len() == text.len();
+        if !fits || text.chars().any(|c| c == ':' || c.is_control()) {
+            return Err(InvalidAccountName);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// On whose behalf something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The account whose customers are seen.
+    pub account: i64,
+    /// What gives the right to.
+    pub authority: Authority,
+}
+
+/// What gives the right to act for an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// Credentials that were verified at this credential version. They hold while the account is enabled and at that
+    /// version; the store checks it in the transaction of the operation.
+    Credentials {
+        /// The account's credential version when they were verified.
+        version: i64,
+    },
+    /// Whoever runs the command line beside the database.
+    Operator,
+}
+
+/// Where a change comes from: what the history keeps of its cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The name of the account, or of the tool, that asked for it.
+    pub actor: String,
+    /// Where it came in.
+    pub face: Face,
+    /// The id of the request.
+    pub request_id: String,
+}
+
+/// A change of status that is asked for.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// On whose behalf.
+    pub principal: Principal,
+    /// Which customer.
+    pub email: EmailKey,
+    /// The status to set.
+    pub status: Status,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// The personal attributes of a customer; what is not stored is empty.
+///
+/// Stored as one JSON record. A name here is a name on disk: add, and never rename.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Profile {
+    /// The address as it was registered.
+    pub email: String,
+    /// The given name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub first_name: String,
+    /// The family name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_name: String,
+    /// Street and house number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// The city.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub city: String,
+    /// The state or province.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// The postal code.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub zip: String,
+    /// The date of birth as YYYYMMDD.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub date_of_birth: String,
+    /// The telephone number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phone: String,
+}
+
+/// Personal data: never printed by accident.
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Profile(..)")
+    }
+}
+
+/// A customer as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Customer {
+    /// The row; never shown outside.
+    pub id: i64,
+    /// The account's own reference for the customer.
+    pub reference: String,
+    /// The personal attributes.
+    pub profile: Profile,
+    /// The verification status.
+    pub status: Status,
+    /// Grows with every change of the customer.
+    pub revision: i64,
+    /// When the customer was registered.
+    pub create_time: SystemTime,
+    /// When the customer was last changed.
+    pub update_time: SystemTime,
+}
+
+/// A row of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusChange {
+    /// The number of the change for this customer, dense from 1.
+    pub version: i64,
+    /// The status before; none when the customer was created.
+    pub from: Option<Status>,
+    /// The status after.
+    pub to: Status,
+    /// Where the change came from.
+    pub origin: Origin,
+    /// When it was made.
+    pub time: SystemTime,
+}
+
+/// Work that somebody waits for until a deadline.
+pub(crate) fn expired(deadline: Instant) -> bool {
+    deadline <= Instant::now()
+}
+
+/// The time as the database keeps it: microseconds since 1970 UTC.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A time of the database.
+pub(crate) fn time(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_in_any_letter_case() {
+        assert_eq!("pAsS".parse(), Ok(Status::Pass));
+        assert_eq!(" PENDING ".parse(), Ok(Status::Pending));
+        assert_eq!("FAILED".parse::<Status>(), Err(InvalidStatus));
+        assert_eq!("".parse::<Status>(), Err(InvalidStatus));
+    }
+
+    #[test]
+    fn an_account_has_a_name_that_basic_credentials_can_carry() {
+        assert!("shop 1".parse::<AccountName>().is_ok());
+        for name in ["", " a", "a ", "a:b", "a\nb", &"a".repeat(129)] {
+            assert!(name.parse::<AccountName>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn personal_data_is_not_printed() {
+        let profile = Profile {
+            last_name: "canary".to_owned(),
+            ..Profile::default()
+        };
+        assert!(!format!("{profile:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Runs queries for async callers on a few threads of their own, each with a pooled connection: a dedicated thread
+//! costs a fraction of what a blocking task per query does.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+use crate::{
+    Error, Result, Settings,
+    connection::{AnyConnection, Connector},
+    model::expired,
+};
+
+/// A cheap handle on the threads. They end when the last handle is gone.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    queue: Sender<Job>,
+}
+
+/// Work for one of the threads: it is given the means to get a connection, and answers its caller itself.
+type Job = Box<dyn FnOnce(&Connections) + Send>;
+
+/// The pooled connections, as a thread sees them.
+struct Connections {
+    pool: r2d2::Pool<Connector>,
+    checkout: Duration,
+}
+
+impl Pool {
+    pub(crate) fn start(connector: Connector, settings: &Settings) -> Result<Self> {
+        let pool = r2d2::Pool::builder()
+            .max_size(u32::try_from(settings.readers.get()).unwrap_or(u32::MAX))
+            .min_idle(Some(0))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            // A test would be one more round trip for every query: a dead connection is found by using it.
+            .test_on_check_out(false)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(connector);
+        let (queue, jobs) = bounded::<Job>(settings.read_queue);
+        for number in 0..settings.readers.get() {
+            let connections = Connections {
+                pool: pool.clone(),
+                checkout: settings.checkout,
+            };
+            let jobs: Receiver<Job> = jobs.clone();
+            thread::Builder::new()
+                .name(format!("store-read-{number}"))
+                .spawn(move || {
+                    for job in jobs {
+                        job(&connections);
+                    }
+                })
+                .map_err(|error| Error::Internal(format!("no thread for the store: {error}")))?;
+        }
+        Ok(Self { queue })
+    }
+
+    /// Runs a read. If the connection turns out to be dead, it is run once more on a new one.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(deadline, move |connections| match connections.run(&query) {
+            Err(Error::Unavailable(_)) if !expired(deadline) => connections.run(&query),
+            other => other,
+        })
+        .await
+    }
+
+    /// Runs a piece of administration, once.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(deadline, move |connections| connections.run(query)).await
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl FnOnce(&Connections) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connections| {
+            let result = if expired(deadline) {
+                Err(Error::Expired)
+            } else {
+                work(connections)
+            };
+            // A caller that went away needs no answer.
+            let _ = reply.send(result);
+        });
+        self.queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Full,
+            TrySendError::Disconnected(_) => Error::Unavailable("the store is closed".to_owned()),
+        })?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("a query ended without an answer".to_owned())))
+    }
+}
+
+impl Connections {
+    fn run<T>(&self, query: impl FnOnce(&mut AnyConnection) -> Result<T>) -> Result<T> {
+        let mut pooled = self
+            .pool
+            .get_timeout(self.checkout)
+            .map_err(|error| Error::Unavailable(format!("no connection: {error}")))?;
+        let result = query(&mut pooled.connection);
+        if let Err(error) = &result {
+            pooled.broken = error.breaks_connection();
+        }
+        result
+    }
+}

@@ -1,0 +1,134 @@
+//! The statements of the hot path. diesel caches a prepared statement by the type of its query, but never one that is
+//! made of an update or of plain SQL: so each of these is a type of its own.
+
+use diesel::{
+    QueryResult, Queryable,
+    backend::Backend,
+    query_builder::{AstPass, Query, QueryFragment},
+    serialize::ToSql,
+    sql_types::{BigInt, Bool, Nullable, SmallInt, Text},
+};
+
+use crate::{Authority, Customer, Error, Principal, Profile, Result, Status, model};
+
+/// Lets diesel cache the prepared statement of a type whose SQL is always the same.
+macro_rules! cached {
+    ($statement:ident) => {
+        impl diesel::query_builder::QueryId for $statement<'_> {
+            type QueryId = $statement<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl<C> diesel::RunQueryDsl<C> for $statement<'_> {}
+    };
+}
+pub(crate) use cached;
+
+/// Reads an account's right and one of its customers, in one round trip.
+pub(crate) struct Look<'a> {
+    pub(crate) account: i64,
+    pub(crate) email_key: &'a str,
+}
+
+/// What [`Look`] reads of the customer, in the order of its columns.
+pub(crate) type CustomerColumns = (BigInt, Text, Text, SmallInt, BigInt, BigInt, BigInt, BigInt);
+
+impl<DB: Backend> QueryFragment<DB> for Look<'_>
+where
+    i64: ToSql<BigInt, DB>,
+    str: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql(
+            "SELECT a.credential_version, a.enabled, c.id, c.reference, c.profile, c.status, c.status_version, \
+             c.revision, c.create_time, c.update_time \
+             FROM accounts a LEFT JOIN customers c ON c.account_id = a.id AND c.email_key = ",
+        );
+        out.push_bind_param::<Text, _>(self.email_key)?;
+        out.push_sql(" WHERE a.id = ");
+        out.push_bind_param::<BigInt, _>(&self.account)
+    }
+}
+
+impl Query for Look<'_> {
+    type SqlType = (BigInt, Bool, Nullable<CustomerColumns>);
+}
+
+cached!(Look);
+
+/// What [`Look`] found.
+#[derive(Queryable)]
+pub(crate) struct Looked {
+    credential_version: i64,
+    enabled: bool,
+    customer: Option<Row>,
+}
+
+impl Looked {
+    /// The customer, if the principal may see it.
+    pub(crate) fn for_principal(self, principal: &Principal) -> Result<Row> {
+        permit(principal, self.credential_version, self.enabled)?;
+        self.customer.ok_or(Error::CustomerNotFound)
+    }
+}
+
+/// Whether the principal's right still holds, by what the account is now.
+pub(crate) fn permit(principal: &Principal, credential_version: i64, enabled: bool) -> Result<()> {
+    match principal.authority {
+        Authority::Operator => Ok(()),
+        Authority::Credentials { version } if enabled && version == credential_version => Ok(()),
+        Authority::Credentials { .. } => Err(Error::StaleCredentials),
+    }
+}
+
+/// A row of `customers`.
+#[derive(Clone, Queryable)]
+pub(crate) struct Row {
+    pub(crate) id: i64,
+    pub(crate) reference: String,
+    pub(crate) profile: String,
+    pub(crate) status: i16,
+    pub(crate) status_version: i64,
+    pub(crate) revision: i64,
+    pub(crate) create_time: i64,
+    pub(crate) update_time: i64,
+}
+
+impl Row {
+    /// The row as a change of status at the time `now` leaves it. A clock that went back does not turn history around.
+    pub(crate) fn changed(mut self, status: Status, now: i64) -> Self {
+        self.status = status as i16;
+        self.status_version += 1;
+        self.revision += 1;
+        self.update_time = self.update_time.max(now);
+        self
+    }
+
+    /// The personal attributes.
+    pub(crate) fn profile(&self) -> Result<Profile> {
+        // Without serde's own text, which may quote the record.
+        serde_json::from_str(&self.profile)
+            .map_err(|_| Error::Internal(format!("the profile of customer {} cannot be read", self.id)))
+    }
+}
+
+impl TryFrom<Row> for Customer {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            profile: row.profile()?,
+            reference: row.reference,
+            status: status(row.status)?,
+            revision: row.revision,
+            create_time: model::time(row.create_time),
+            update_time: model::time(row.update_time),
+        })
+    }
+}
+
+/// A status of the database.
+pub(crate) fn status(number: i16) -> Result<Status> {
+    Status::from_number(number).ok_or_else(|| Error::Internal(format!("{number} is no status")))
+}

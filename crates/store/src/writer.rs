@@ -1,0 +1,267 @@
+//! Group commit: changes of status that wait at the same moment are made in one transaction, and each caller is
+//! answered after the commit.
+//!
+//! A batch is what is there when the last one is done: no timer holds a change back, and the busier the store, the
+//! more changes share one sync of the disk.
+
+mod postgres;
+mod sqlite;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use metrics::{Gauge, Histogram};
+use tokio::sync::oneshot;
+
+use crate::{
+    Change, Customer, Error, Result, Settings,
+    connection::{Connector, Location},
+    model::expired,
+};
+
+/// What a backend does with a batch.
+trait Apply: Send {
+    /// Whether one transaction can change a customer twice.
+    const REPEATS: bool;
+
+    /// Makes the changes in one transaction, in their order, and tells the outcome of each. An error is the outcome of
+    /// the whole transaction: none of it was made, unless the error is [`Error::Unavailable`], which leaves it open.
+    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>>;
+
+    /// Writes something that changes nothing, to see whether writing works again.
+    fn probe(&mut self) -> Result<()>;
+}
+
+/// How often a transaction that met another one is made again.
+const ATTEMPTS: usize = 4;
+
+/// How long a worker that could not write waits before it tries by itself.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// The queues, and the threads behind them.
+pub(crate) struct Writer {
+    queues: Vec<Sender<Item>>,
+    threads: Vec<JoinHandle<()>>,
+    healthy: Vec<Arc<AtomicBool>>,
+    hasher: RandomState,
+}
+
+/// A change that somebody waits for.
+struct Item {
+    change: Change,
+    /// The same for two changes of the same customer.
+    customer: u64,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Customer>>,
+}
+
+impl Writer {
+    pub(crate) fn start(connector: &Connector, settings: &Settings) -> Result<Self> {
+        let mut writer = Self {
+            queues: Vec::new(),
+            threads: Vec::new(),
+            healthy: Vec::new(),
+            hasher: RandomState::new(),
+        };
+        match connector.location() {
+            Location::Sqlite(path) => writer.spawn(sqlite::Applier::new(connector, path)?, 1, settings)?,
+            Location::Postgres(url) => {
+                for _ in 0..settings.writers.get() {
+                    writer.spawn(postgres::Applier::new(connector, url), settings.writers.get(), settings)?;
+                }
+            }
+        }
+        Ok(writer)
+    }
+
+    fn spawn<A: Apply + 'static>(&mut self, applier: A, workers: usize, settings: &Settings) -> Result<()> {
+        let (queue, items) = bounded(settings.write_queue.div_ceil(workers));
+        let healthy = Arc::new(AtomicBool::new(true));
+        let worker = Worker {
+            applier,
+            items,
+            held: VecDeque::new(),
+            most: settings.batch.get(),
+            healthy: Arc::clone(&healthy),
+            size: metrics::histogram!("dcams_write_batch_size"),
+            seconds: metrics::histogram!("dcams_write_commit_seconds"),
+            depth: metrics::gauge!("dcams_write_queue_depth", "worker" => self.queues.len().to_string()),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("store-write-{}", self.queues.len()))
+            .spawn(move || worker.run())
+            .map_err(|error| Error::Internal(format!("no thread for the store: {error}")))?;
+        self.queues.push(queue);
+        self.threads.push(thread);
+        self.healthy.push(healthy);
+        Ok(())
+    }
+
+    /// Whether the last write of every worker could be made.
+    pub(crate) fn healthy(&self) -> bool {
+        self.healthy.iter().all(|healthy| healthy.load(Ordering::Relaxed))
+    }
+
+    /// Hands a change to the worker that has this customer, and waits for the commit.
+    pub(crate) async fn submit(&self, change: Change, deadline: Instant) -> Result<Customer> {
+        let customer = self.hasher.hash_one((change.principal.account, &change.email));
+        let (reply, answer) = oneshot::channel();
+        // One worker for a customer: its changes keep their order, and two workers never wait for each other's locks.
+        let queue = usize::try_from(customer % self.queues.len() as u64).unwrap_or_default();
+        self.queues[queue]
+            .try_send(Item {
+                change,
+                customer,
+                deadline,
+                reply,
+            })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Error::Full,
+                TrySendError::Disconnected(_) => Error::Unavailable("the writer has stopped".to_owned()),
+            })?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("a change ended without an answer".to_owned())))
+    }
+}
+
+/// What waits is still written, and the connections are closed in order.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One thread that writes.
+struct Worker<A> {
+    applier: A,
+    items: Receiver<Item>,
+    /// Second changes of a customer, which wait for the next batch.
+    held: VecDeque<Item>,
+    most: usize,
+    healthy: Arc<AtomicBool>,
+    size: Histogram,
+    seconds: Histogram,
+    depth: Gauge,
+}
+
+impl<A: Apply> Worker<A> {
+    fn run(mut self) {
+        while let Some(batch) = self.take() {
+            let (late, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| expired(item.deadline));
+            for item in late {
+                item.answer(Err(Error::Expired));
+            }
+            if !batch.is_empty() {
+                self.write(batch);
+            }
+        }
+    }
+
+    /// What is there now, and at least one; none when there will be no more.
+    fn take(&mut self) -> Option<Vec<Item>> {
+        let mut batch = Vec::new();
+        let mut customers = HashSet::new();
+        for item in std::mem::take(&mut self.held) {
+            self.admit(item, &mut batch, &mut customers);
+        }
+        if batch.is_empty() {
+            let first = self.wait()?;
+            self.admit(first, &mut batch, &mut customers);
+        }
+        while batch.len() < self.most && self.held.len() < self.most {
+            match self.items.try_recv() {
+                Ok(item) => self.admit(item, &mut batch, &mut customers),
+                Err(_) => break,
+            }
+        }
+        self.depth.set((self.items.len() + self.held.len()) as f64);
+        Some(batch)
+    }
+
+    fn admit(&mut self, item: Item, batch: &mut Vec<Item>, customers: &mut HashSet<u64>) {
+        if A::REPEATS || customers.insert(item.customer) {
+            batch.push(item);
+        } else {
+            self.held.push_back(item);
+        }
+    }
+
+    /// Waits for a change. A worker that could not write tries by itself meanwhile: with the gateway not ready, no
+    /// request would come to try it.
+    fn wait(&mut self) -> Option<Item> {
+        while !self.healthy.load(Ordering::Relaxed) {
+            match self.items.recv_timeout(PROBE_EVERY) {
+                Ok(item) => return Some(item),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    let works = self.applier.probe().is_ok();
+                    self.healthy.store(works, Ordering::Relaxed);
+                }
+            }
+        }
+        self.items.recv().ok()
+    }
+
+    fn write(&mut self, batch: Vec<Item>) {
+        let began = Instant::now();
+        self.size.record(batch.len() as f64);
+        let result = self.transact(&batch.iter().map(|item| &item.change).collect::<Vec<_>>());
+        self.seconds.record(began.elapsed());
+        match result {
+            Ok(outcomes) => {
+                for (item, outcome) in batch.into_iter().zip(outcomes) {
+                    item.answer(outcome);
+                }
+            }
+            // One bad change must not fail the others: each alone.
+            Err(error) if batch.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
+                for item in batch {
+                    let outcome = self.transact(&[&item.change]).and_then(|mut outcomes| {
+                        outcomes
+                            .pop()
+                            .unwrap_or_else(|| Err(Error::Internal("a change had no outcome".to_owned())))
+                    });
+                    item.answer(outcome);
+                }
+            }
+            Err(error) => {
+                for item in batch {
+                    item.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn transact(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
+        let mut result = self.applier.apply(changes);
+        for _ in 1..ATTEMPTS {
+            match result {
+                Err(Error::Collision(_)) => result = self.applier.apply(changes),
+                _ => break,
+            }
+        }
+        self.healthy
+            .store(!matches!(result, Err(Error::Unavailable(_))), Ordering::Relaxed);
+        result
+    }
+}
+
+impl Item {
+    fn answer(self, outcome: Result<Customer>) {
+        // A caller that went away needs no answer.
+        let _ = self.reply.send(outcome);
+    }
+}

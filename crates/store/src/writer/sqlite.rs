@@ -1,0 +1,257 @@
+//! Writes batches on SQLite: one connection, one transaction a batch, and checkpoints on a thread of their own.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use diesel::{
+    OptionalExtension, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection,
+    connection::SimpleConnection,
+    query_builder::{AstPass, QueryFragment},
+    sql_types::{BigInt, Integer, SmallInt, Text},
+    sqlite::Sqlite,
+};
+
+use super::Apply;
+use crate::{
+    Change, Customer, Error, Result,
+    connection::Connector,
+    model,
+    statements::{Look, Looked, Row, cached},
+};
+
+/// After how many changes the WAL is copied into the database.
+const CHECKPOINT_EVERY: usize = 2_000;
+
+/// How many pages the WAL may have before writing pauses for the rest of a checkpoint: 64 MiB of pages of 1 KiB.
+/// Without it a WAL that is written all the time would never start over.
+const WAL_CAP: i32 = 64 * 1_024;
+
+/// The connection that writes.
+pub(super) struct Applier {
+    connector: Connector,
+    path: PathBuf,
+    connection: Option<SqliteConnection>,
+    /// Held while a batch is written; the checkpointer takes it to make the writer pause.
+    gate: Arc<Mutex<()>>,
+    checkpoint: Sender<()>,
+    changes: usize,
+}
+
+impl Applier {
+    pub(super) fn new(connector: &Connector, path: &Path) -> Result<Self> {
+        let gate = Arc::new(Mutex::new(()));
+        let (checkpoint, asked) = bounded(1);
+        let checkpointer = Checkpointer {
+            connector: connector.clone(),
+            path: path.to_owned(),
+            gate: Arc::clone(&gate),
+        };
+        thread::Builder::new()
+            .name("store-checkpoint".to_owned())
+            .spawn(move || checkpointer.run(&asked))
+            .map_err(|error| Error::Internal(format!("no thread for the store: {error}")))?;
+        Ok(Self {
+            connector: connector.clone(),
+            path: path.to_owned(),
+            connection: None,
+            gate,
+            checkpoint,
+            changes: 0,
+        })
+    }
+
+    /// Runs `work` on the connection, which is opened if need be. After a failed write or sync it is closed: what
+    /// SQLite then knows of the file may not be what is on disk.
+    fn with_connection<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => {
+                let mut connection = self.connector.connect_sqlite(&self.path)?;
+                connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
+                none.insert(connection)
+            }
+        };
+        let result = work(connection);
+        if result.as_ref().is_err_and(Error::breaks_connection) {
+            self.connection = None;
+        }
+        result
+    }
+}
+
+impl Apply for Applier {
+    const REPEATS: bool = true;
+
+    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
+        let gate = Arc::clone(&self.gate);
+        let outcomes = {
+            let _open = lock(&gate);
+            self.with_connection(|connection| {
+                connection.immediate_transaction(|connection| {
+                    let now = model::now();
+                    changes
+                        .iter()
+                        .map(|change| settle(set_status(connection, change, now)))
+                        .collect()
+                })
+            })?
+        };
+        self.changes += changes.len();
+        if self.changes >= CHECKPOINT_EVERY {
+            self.changes = 0;
+            // One that is under way or asked for already is enough.
+            let _ = self.checkpoint.try_send(());
+        }
+        Ok(outcomes)
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        self.with_connection(|connection| {
+            // Writes the first page as it is, and syncs it.
+            Ok(connection.batch_execute("BEGIN IMMEDIATE; PRAGMA user_version = 0; COMMIT")?)
+        })
+    }
+}
+
+/// Tells the outcome of one change from a failure of the transaction that it is part of.
+fn settle(result: Result<Customer>) -> Result<Result<Customer>> {
+    match result {
+        Err(error @ (Error::CustomerNotFound | Error::StaleCredentials)) => Ok(Err(error)),
+        Err(error) => Err(error),
+        Ok(customer) => Ok(Ok(customer)),
+    }
+}
+
+fn set_status(connection: &mut SqliteConnection, change: &Change, now: i64) -> Result<Customer> {
+    let look = Look {
+        account: change.principal.account,
+        email_key: change.email.as_str(),
+    };
+    let looked: Option<Looked> = look.get_result(connection).optional()?;
+    let before = looked
+        .ok_or(Error::StaleCredentials)?
+        .for_principal(&change.principal)?;
+    if before.status == change.status as i16 {
+        return before.try_into();
+    }
+    let from = before.status;
+    let after = before.changed(change.status, now);
+    SetStatus { row: &after }.execute(connection)?;
+    Record {
+        change,
+        face: change.origin.face as i16,
+        from,
+        row: &after,
+    }
+    .execute(connection)?;
+    after.try_into()
+}
+
+struct SetStatus<'a> {
+    row: &'a Row,
+}
+
+impl QueryFragment<Sqlite> for SetStatus<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("UPDATE customers SET status = ");
+        out.push_bind_param::<SmallInt, _>(&self.row.status)?;
+        out.push_sql(", status_version = ");
+        out.push_bind_param::<BigInt, _>(&self.row.status_version)?;
+        out.push_sql(", revision = ");
+        out.push_bind_param::<BigInt, _>(&self.row.revision)?;
+        out.push_sql(", update_time = ");
+        out.push_bind_param::<BigInt, _>(&self.row.update_time)?;
+        out.push_sql(" WHERE id = ");
+        out.push_bind_param::<BigInt, _>(&self.row.id)
+    }
+}
+
+cached!(SetStatus);
+
+struct Record<'a> {
+    change: &'a Change,
+    face: i16,
+    from: i16,
+    row: &'a Row,
+}
+
+impl QueryFragment<Sqlite> for Record<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(
+            "INSERT INTO status_changes (account_id, customer_id, version, from_status, to_status, actor, face, \
+             request_id, change_time) VALUES (",
+        );
+        out.push_bind_param::<BigInt, _>(&self.change.principal.account)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.row.id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.row.status_version)?;
+        out.push_sql(", ");
+        out.push_bind_param::<SmallInt, _>(&self.from)?;
+        out.push_sql(", ");
+        out.push_bind_param::<SmallInt, _>(&self.row.status)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&self.change.origin.actor)?;
+        out.push_sql(", ");
+        out.push_bind_param::<SmallInt, _>(&self.face)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&self.change.origin.request_id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.row.update_time)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+cached!(Record);
+
+/// Copies the WAL into the database, so that the writer does not have to.
+struct Checkpointer {
+    connector: Connector,
+    path: PathBuf,
+    gate: Arc<Mutex<()>>,
+}
+
+/// What SQLite says of a checkpoint: <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>.
+#[derive(QueryableByName)]
+struct Checkpoint {
+    /// Pages in the WAL; -1 when the checkpoint could not run.
+    #[diesel(sql_type = Integer)]
+    log: i32,
+}
+
+impl Checkpointer {
+    fn run(&self, asked: &Receiver<()>) {
+        let mut connection = None;
+        for () in asked {
+            if let Err(error) = self.checkpoint(&mut connection) {
+                // The WAL only grows meanwhile: the next one does what this one did not.
+                tracing::warn!(%error, "a checkpoint failed");
+                connection = None;
+            }
+        }
+    }
+
+    fn checkpoint(&self, connection: &mut Option<SqliteConnection>) -> Result<()> {
+        let connection = match connection {
+            Some(connection) => connection,
+            none => none.insert(self.connector.connect_sqlite(&self.path)?),
+        };
+        let passive: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)?;
+        if passive.log > WAL_CAP {
+            // Most of it was copied just now, so the pause is short.
+            let _closed = lock(&self.gate);
+            let _: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(RESTART)").get_result(connection)?;
+        }
+        Ok(())
+    }
+}
+
+/// The gate guards no data, so one that a panic left behind is as good as any.
+fn lock(gate: &Mutex<()>) -> MutexGuard<'_, ()> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
