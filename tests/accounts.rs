@@ -1,0 +1,1 @@
+//! Accounts and credentials over the wire: what is revoked is refused at once, on every gateway.

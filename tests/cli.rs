@@ -1,0 +1,1 @@
+//! The command line as a process: what it prints, what it changes, how it ends.

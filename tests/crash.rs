@@ -1,0 +1,1 @@
+//! A gateway that is killed under load loses no acknowledged change.

@@ -1,0 +1,1 @@
+//! The gRPC face, seen by a client that knows nothing but reflection.

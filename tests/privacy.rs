@@ -1,0 +1,1 @@
+//! Personal data and passwords stay out of logs, metrics and errors.

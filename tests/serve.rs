@@ -1,0 +1,1 @@
+//! Starting, listening, probing and stopping.

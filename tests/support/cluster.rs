@@ -1,0 +1,170 @@
+//! A PostgreSQL server that lives as long as the process that started it.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Whether the server waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// As in production.
+    Full,
+    /// For tests that do not stop the server: faster, and as right.
+    None,
+}
+
+/// A server on a free port, its data in a temporary folder. It is stopped, and the folder removed, when the pipe to its
+/// watchdog closes: with the process that started it, however that ends.
+pub struct Cluster {
+    port: u16,
+    bin: PathBuf,
+    databases: AtomicU32,
+    _watchdog: Child,
+}
+
+impl Cluster {
+    /// The server that the tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(Durability::None))
+    }
+
+    /// Starts a server.
+    pub fn start(durability: Durability) -> Self {
+        let bin = binaries();
+        let dir = tempfile::Builder::new()
+            .prefix("dcams-postgres-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        if is_root() {
+            // PostgreSQL refuses to run as root.
+            run(Command::new("chown").arg("postgres").arg(&dir));
+        }
+        let data = dir.join("data");
+        run(as_postgres(&bin.join("initdb"))
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(&data));
+        let fsync = if durability == Durability::Full { "on" } else { "off" };
+        // Another process may take the port between our look and the server's: then another port.
+        let port = (0..5)
+            .map(|_| {
+                TcpListener::bind(("127.0.0.1", 0))
+                    .unwrap()
+                    .local_addr()
+                    .unwrap()
+                    .port()
+            })
+            .find(|port| {
+                let options = format!(
+                    "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
+                     -c fsync={fsync} -c logging_collector=off",
+                    dir.display()
+                );
+                as_postgres(&bin.join("pg_ctl"))
+                    .args(["start", "-w", "-s", "-D"])
+                    .arg(&data)
+                    .arg("-l")
+                    .arg(dir.join("log"))
+                    .args(["-o", &options])
+                    .stdin(Stdio::null())
+                    .status()
+                    .unwrap()
+                    .success()
+            })
+            .unwrap_or_else(|| {
+                panic!(
+                    "PostgreSQL did not start: {}",
+                    std::fs::read_to_string(dir.join("log")).unwrap_or_default()
+                )
+            });
+        let script = r#"cat >/dev/null; "$1" stop -s -m immediate -D "$2/data"; rm -rf "$2""#;
+        let watchdog = as_postgres(Path::new("sh"))
+            .args(["-c", script, "sh"])
+            .arg(bin.join("pg_ctl"))
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            port,
+            bin,
+            databases: AtomicU32::new(0),
+            _watchdog: watchdog,
+        }
+    }
+
+    /// Makes an empty database and gives its URL.
+    pub fn create_database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        run(Command::new(self.bin.join("createdb"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-p"])
+            .args([&self.port.to_string(), &name]));
+        self.url(&name)
+    }
+
+    /// The URL of a database.
+    pub fn url(&self, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// A program of PostgreSQL's, such as `psql`.
+    pub fn program(&self, name: &str) -> Command {
+        Command::new(self.bin.join(name))
+    }
+}
+
+/// Where the server's programs are.
+fn binaries() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"));
+    let whole = |dir: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres", "createdb"]
+            .iter()
+            .all(|name| dir.join(name).exists())
+    };
+    let mut found: Vec<_> = debian.chain(std::env::split_paths(&path)).filter(whole).collect();
+    found.sort();
+    found
+        .pop()
+        .expect("the tests need a PostgreSQL server: run tests/run, which installs it, or install it yourself")
+}
+
+fn is_root() -> bool {
+    // The owner of a process's own folder under /proc is its user.
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// A command that runs as the user `postgres` if we are root, else as ourselves.
+fn as_postgres(program: &Path) -> Command {
+    let mut command = if is_root() {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

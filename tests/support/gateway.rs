@@ -1,0 +1,179 @@
+//! The program as a process.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    thread::JoinHandle,
+};
+
+use super::{Connection, Database, Reply};
+
+/// The program, as cargo has built it for these tests.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dcams-gateway"));
+    // What the machine's user has set is not what is tested.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DCAMS_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Output {
+    /// What it printed, for a command that must succeed.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+}
+
+/// Runs a command of the program on a database, with a standard input.
+pub fn dcams(database: &Database, arguments: &[&str], input: &str) -> Output {
+    let mut child = program()
+        .args(["--store", &database.url])
+        .args(arguments)
+        .current_dir(database.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input closes it early.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A serving gateway. It is killed when this is dropped.
+pub struct Gateway {
+    child: Child,
+    /// What it printed until it was ready.
+    pub banner: String,
+    pub rest: SocketAddr,
+    /// None for a facade alone.
+    pub grpc: Option<SocketAddr>,
+    pub ops: SocketAddr,
+    out: BufReader<ChildStdout>,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Gateway {
+    /// Starts `serve` on a database, on free ports, and waits until it says that it is ready.
+    pub fn start(database: &Database, arguments: &[&str]) -> Self {
+        let mut command = program();
+        command.args(["serve", "--store", &database.url, "--grpc-addr", "127.0.0.1:0"]);
+        Self::spawn(command.args(arguments).current_dir(database.path("")))
+    }
+
+    /// Starts a facade alone in front of the gRPC face of another.
+    pub fn facade(upstream: &Self, arguments: &[&str]) -> Self {
+        let upstream = format!("http://{}", upstream.grpc.unwrap());
+        Self::spawn(program().args(["serve", "--upstream", &upstream]).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .args(["--rest-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Read on a thread, so that a full pipe never holds the gateway up.
+        let mut stderr: ChildStderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut banner = String::new();
+        let mut address = |name: &str, banner: &str| -> Option<SocketAddr> {
+            let line = banner.lines().find_map(|line| line.trim().strip_prefix(name))?;
+            let text = line.trim().trim_start_matches("http://");
+            text.split('/').next()?.parse().ok()
+        };
+        // The banner is written at once, and ends with the line of the store or of the upstream.
+        while !banner
+            .lines()
+            .any(|line| ["store", "calls"].iter().any(|name| line.trim().starts_with(name)))
+        {
+            if out.read_line(&mut banner).unwrap() == 0 {
+                let status = child.wait().unwrap();
+                panic!("the gateway ended with {status}: {}", log.join().unwrap());
+            }
+        }
+        Self {
+            rest: address("REST", &banner).unwrap(),
+            ops: address("ops", &banner).unwrap(),
+            grpc: address("gRPC", &banner),
+            banner,
+            child,
+            out,
+            log: Some(log),
+        }
+    }
+
+    /// The id of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Posts a body to the JSON endpoint.
+    pub fn post(&self, body: impl AsRef<[u8]>) -> Reply {
+        Connection::open(self.rest).post(body)
+    }
+
+    /// Gets a path of the ops listener.
+    pub fn get(&self, path: &str) -> Reply {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: ops\r\n\r\n");
+        Connection::open(self.ops).exchange(request.as_bytes())
+    }
+
+    /// Sends a signal, such as `TERM` or `KILL`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Asks the gateway to stop, waits for its end, and gives what it printed after the banner, and its log.
+    pub fn stop(mut self) -> Output {
+        self.signal("TERM");
+        self.end()
+    }
+
+    /// Waits for the end, and gives what was printed after the banner, and the log.
+    pub fn end(&mut self) -> Output {
+        let mut out = String::new();
+        self.out.read_to_string(&mut out).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Output {
+            code,
+            out,
+            err: self.log.take().unwrap().join().unwrap(),
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,97 @@
+//! Raw HTTP/1.1, so that a test sees every byte.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// A connection that is kept.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+/// A reply, taken apart as far as its length needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    /// Status line and headers, each with its line end, and the empty line.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        // A test fails rather than hangs.
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// Posts a body to the JSON endpoint.
+    pub fn post(&mut self, body: impl AsRef<[u8]>) -> Reply {
+        self.exchange(&post(body.as_ref()))
+    }
+
+    /// Sends a request as it stands, and reads the reply to it.
+    pub fn exchange(&mut self, request: &[u8]) -> Reply {
+        self.try_exchange(request).unwrap()
+    }
+
+    /// The same, for a server that may go away.
+    pub fn try_exchange(&mut self, request: &[u8]) -> std::io::Result<Reply> {
+        self.stream.get_mut().write_all(request)?;
+        self.read(request.starts_with(b"HEAD "))
+    }
+
+    fn read(&mut self, headless: bool) -> std::io::Result<Reply> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.stream.read_line(&mut head)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; if headless { 0 } else { length }];
+        self.stream.read_exact(&mut body)?;
+        Ok(Reply { status, head, body })
+    }
+
+    /// Whether the server closes the connection, having sent nothing more.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
+    }
+}
+
+impl Reply {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+}
+
+/// A POST to the JSON endpoint, as curl sends it.
+pub fn post(body: &[u8]) -> Vec<u8> {
+    let mut request = format!(
+        "POST /v3/stable/api/storage HTTP/1.1\r\nHost: dcams\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
