@@ -24,16 +24,10 @@ impl Backend {
 
     /// A new, empty database of this kind.
     pub fn database(self) -> Database {
-        let dir = tempfile::tempdir().unwrap();
-        let url = match self {
-            Self::Sqlite => format!("sqlite://{}", dir.path().join("dcams.db").display()),
-            Self::Postgres => Cluster::shared().create_database(),
-        };
-        Database {
-            backend: self,
-            url,
-            dir,
-        }
+        Database::at(match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(Cluster::shared().create_database()),
+        })
     }
 }
 
@@ -48,13 +42,22 @@ impl fmt::Display for Backend {
 
 /// A database of a test's own, and a folder for whatever else the test writes.
 pub struct Database {
-    pub backend: Backend,
     /// What `--store` takes.
     pub url: String,
     dir: TempDir,
 }
 
 impl Database {
+    /// The database of this URL, or a new SQLite file.
+    pub fn at(url: Option<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = format!("sqlite://{}", dir.path().join("dcams.db").display());
+        Self {
+            url: url.unwrap_or(file),
+            dir,
+        }
+    }
+
     /// A path in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

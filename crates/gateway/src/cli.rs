@@ -54,6 +54,7 @@ pub(crate) struct LogOptions {
     pub(crate) level: LogLevel,
     /// How messages are written
     #[arg(
+        id = "log_format",
         long = "log-format",
         env = "DCAMS_LOG_FORMAT",
         value_name = "FORMAT",

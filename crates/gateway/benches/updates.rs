@@ -1,0 +1,253 @@
+//! What group commit is worth: `updateStatus` over REST, many changes in a transaction against one transaction for each,
+//! by the same program, in turn, on both stores. Prints a table; `--write` puts it into BENCHMARKS.md as well.
+//!
+//! Every reply is checked, and every request changes a status, so that each one writes two rows and waits for the disk.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+#[path = "../../../tests/support/mod.rs"]
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod support;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use support::{Cluster, Database, Durability, Gateway, dcams};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const CONNECTIONS: usize = 64;
+const CUSTOMERS: usize = 10_000;
+const ROUNDS: usize = 3;
+
+/// What is measured: a name, a store, and how the program writes to it.
+struct Subject {
+    name: &'static str,
+    database: Database,
+    arguments: &'static [&'static str],
+    rounds: Vec<Round>,
+}
+
+/// What a round of load came to.
+struct Round {
+    /// Requests a second.
+    rate: f64,
+    /// Sorted latencies.
+    latencies: Vec<Duration>,
+    /// Microseconds of processor time of the gateway for a request.
+    cpu: f64,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let seconds = if has("--quick") { 2 } else { 8 };
+
+    let cluster = Cluster::start(Durability::Full);
+    let subject = |name, url: Option<String>, arguments| {
+        let database = Database::at(url);
+        seed(&database);
+        Subject {
+            name,
+            database,
+            arguments,
+            rounds: Vec::new(),
+        }
+    };
+    let mut subjects = [
+        subject("SQLite, group commit", None, &[]),
+        subject("SQLite, a transaction each", None, &["--write-batch", "1"]),
+        subject("PostgreSQL, group commit", Some(cluster.create_database()), &[]),
+        subject(
+            "PostgreSQL, a transaction each, 8 connections",
+            Some(cluster.create_database()),
+            &["--write-batch", "1", "--writers", "8"],
+        ),
+    ];
+    for _ in 0..ROUNDS {
+        for subject in &mut subjects {
+            let gateway = Gateway::start(&subject.database, subject.arguments);
+            load(&gateway, Duration::from_secs(1));
+            subject.rounds.push(load(&gateway, Duration::from_secs(seconds)));
+            gateway.stop();
+        }
+    }
+    let report = report(&subjects, seconds);
+    println!("{report}");
+    if has("--write") {
+        fs::write(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../BENCHMARKS.md"),
+            report,
+        )
+        .unwrap();
+    }
+}
+
+/// An account and its customers.
+fn seed(database: &Database) {
+    dcams(
+        database,
+        &["account", "create", "bench", "--password-stdin"],
+        "bench password",
+    )
+    .ok();
+    let mut rows = String::from("email,fn,ln,addr,city,state,zip,dob,phone,reference,status\n");
+    for number in 0..CUSTOMERS {
+        let _ = writeln!(
+            rows,
+            "customer{number}@example.com,John,Smith,123 Main St,Stratford,CT,06614,19700101,2015106000,{number},FAIL"
+        );
+    }
+    let file = database.file("customers.csv", rows);
+    dcams(
+        database,
+        &["customer", "import", file.to_str().unwrap(), "--account", "bench"],
+        "",
+    )
+    .ok();
+}
+
+/// Loads a gateway from as many connections as there are, each with customers of its own.
+fn load(gateway: &Gateway, time: Duration) -> Round {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let cpu = processor_time(gateway.pid());
+    let began = Instant::now();
+    let mut latencies = runtime.block_on(async {
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|number| tokio::spawn(client(gateway.rest, number, began + time)))
+            .collect();
+        let mut latencies = Vec::new();
+        for client in clients {
+            latencies.extend(client.await.unwrap());
+        }
+        latencies
+    });
+    let took = began.elapsed();
+    latencies.sort_unstable();
+    let requests = latencies.len() as f64;
+    Round {
+        rate: requests / took.as_secs_f64(),
+        cpu: (processor_time(gateway.pid()) - cpu).as_secs_f64() * 1e6 / requests,
+        latencies,
+    }
+}
+
+/// One connection, one request after the other. Each sweep over its customers sets another status than the last.
+async fn client(address: SocketAddr, number: usize, until: Instant) -> Vec<Duration> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut latencies = Vec::new();
+    let mut reply = Vec::new();
+    let sweep = usize::try_from(std::process::id()).unwrap();
+    for status in ["PASS", "PENDING", "FAIL"].into_iter().cycle().skip(sweep % 3) {
+        for customer in (number..CUSTOMERS).step_by(CONNECTIONS) {
+            let began = Instant::now();
+            if began > until {
+                return latencies;
+            }
+            let body = format!(
+                r#"{{"user":"bench","pass":"bench password","service":"updateStatus","target":{{"email":"customer{customer}@example.com","status":"{status}"}}}}"#
+            );
+            let request = format!(
+                "POST /v3/stable/api/storage HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            read(&mut stream, &mut reply).await;
+            latencies.push(began.elapsed());
+            check(&reply, customer, status);
+        }
+    }
+    latencies
+}
+
+/// Reads a reply to the end of its JSON, which is the end of the body.
+async fn read(stream: &mut TcpStream, reply: &mut Vec<u8>) {
+    reply.clear();
+    while !reply.ends_with(b"}}") {
+        let read = stream.read_buf(reply).await.unwrap();
+        assert!(
+            read > 0,
+            "the gateway closed the connection: {}",
+            String::from_utf8_lossy(reply)
+        );
+        assert!(
+            !reply.ends_with(b"\"}") || reply.ends_with(b"}}"),
+            "{}",
+            String::from_utf8_lossy(reply)
+        );
+    }
+}
+
+fn check(reply: &[u8], customer: usize, status: &str) {
+    let text = std::str::from_utf8(reply).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let expected = format!(
+        r#"{{"result":"Success","reference":"{customer}","target":{{"fn":"John","ln":"Smith","addr":"123 Main St","city":"Stratford","state":"CT","zip":"06614","dob":"19700101","email":"customer{customer}@example.com","phone":"2015106000","status":"{status}"}}}}"#
+    );
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert_eq!(body, expected);
+}
+
+/// The processor time that a process has used.
+fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name in parentheses may hold anything; behind it, user and system time are the 12th and 13th field.
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+fn report(subjects: &[Subject], seconds: u64) -> String {
+    let median = |of: &dyn Fn(&Round) -> f64, subject: &Subject| {
+        let mut values: Vec<f64> = subject.rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        (values[values.len() / 2], values[0], values[values.len() - 1])
+    };
+    let at = |round: &Round, share: f64| {
+        round.latencies[((round.latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
+    };
+    let cores = std::thread::available_parallelism().unwrap();
+    let mut text = format!(
+        "# Benchmarks\n\n\
+         `updateStatus` over REST, every request a change with its history row, {CONNECTIONS} keep-alive connections, \
+         {CUSTOMERS} customers, {cores} cores with the load generator and PostgreSQL on the same ones, SQLite with \
+         `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit` on. Medians of {ROUNDS} rounds of \
+         {seconds} s in turn (lowest to highest). Made by:\n\n\
+         ```\ncargo bench -p dcams-gateway --bench updates -- --write\n```\n\n\
+         | store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request |\n\
+         |---|---|---|---|---|---|\n"
+    );
+    for subject in subjects {
+        let (rate, low, high) = median(&|round| round.rate, subject);
+        let _ = writeln!(
+            text,
+            "| {} | {rate:.0} ({low:.0} to {high:.0}) | {:.2} | {:.2} | {:.2} | {:.0} |",
+            subject.name,
+            median(&|round| at(round, 0.5), subject).0,
+            median(&|round| at(round, 0.99), subject).0,
+            median(&|round| at(round, 0.999), subject).0,
+            median(&|round| round.cpu, subject).0,
+        );
+    }
+    text.push('\n');
+    for (name, pair) in [("SQLite", &subjects[..2]), ("PostgreSQL", &subjects[2..])] {
+        let rate = |subject| median(&|round: &Round| round.rate, subject).0;
+        let _ = writeln!(
+            text,
+            "{name}: group commit reaches **{:.1} times** a transaction each.",
+            rate(&pair[0]) / rate(&pair[1])
+        );
+    }
+    text
+}
