@@ -7,8 +7,7 @@ use diesel::{OptionalExtension, RunQueryDsl};
 use crate::{
     Change, Customer, EmailKey, Error, Principal, Result, Store,
     connection::{AnyConnection, on_either},
-    schema,
-    statements::{self, Look, Looked, Row},
+    statements::{self, Look, LookAccount, Looked, Row},
 };
 
 impl Store {
@@ -40,18 +39,13 @@ impl Store {
     /// # Errors
     /// [`Error::StaleCredentials`] when it does not.
     pub async fn confirm(&self, principal: Principal, deadline: Instant) -> Result<()> {
-        use diesel::{ExpressionMethods, QueryDsl};
-        use schema::accounts::dsl::{accounts, credential_version, enabled, id};
-
         self.pool
             .read(deadline, move |connection| {
-                let found = accounts
-                    .filter(id.eq(principal.account))
-                    .select((credential_version, enabled))
-                    .first::<(i64, bool)>(connection)
-                    .optional()?;
-                let (version, enabled_now) = found.ok_or(Error::StaleCredentials)?;
-                statements::permit(&principal, version, enabled_now)
+                let look = LookAccount {
+                    account: principal.account,
+                };
+                let account = on_either!(connection, connection => look.get_result(connection).optional()?);
+                statements::permit_by(&principal, account)
             })
             .await
     }

@@ -13,13 +13,13 @@ use crate::{Authority, Customer, Error, Principal, Profile, Result, Status, mode
 
 /// Lets diesel cache the prepared statement of a type whose SQL is always the same.
 macro_rules! cached {
-    ($statement:ident) => {
-        impl diesel::query_builder::QueryId for $statement<'_> {
-            type QueryId = $statement<'static>;
+    ($statement:ty, $id:ty) => {
+        impl diesel::query_builder::QueryId for $statement {
+            type QueryId = $id;
             const HAS_STATIC_QUERY_ID: bool = true;
         }
 
-        impl<C> diesel::RunQueryDsl<C> for $statement<'_> {}
+        impl<C> diesel::RunQueryDsl<C> for $statement {}
     };
 }
 pub(crate) use cached;
@@ -54,7 +54,28 @@ impl Query for Look<'_> {
     type SqlType = (BigInt, Bool, Nullable<CustomerColumns>);
 }
 
-cached!(Look);
+cached!(Look<'_>, Look<'static>);
+
+/// Reads what an account's credentials are good for now.
+pub(crate) struct LookAccount {
+    pub(crate) account: i64,
+}
+
+impl<DB: Backend> QueryFragment<DB> for LookAccount
+where
+    i64: ToSql<BigInt, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql("SELECT credential_version, enabled FROM accounts WHERE id = ");
+        out.push_bind_param::<BigInt, _>(&self.account)
+    }
+}
+
+impl Query for LookAccount {
+    type SqlType = (BigInt, Bool);
+}
+
+cached!(LookAccount, LookAccount);
 
 /// What [`Look`] found.
 #[derive(Queryable)]
@@ -72,8 +93,14 @@ impl Looked {
     }
 }
 
+/// Whether the principal's right still holds, by what [`LookAccount`] found.
+pub(crate) fn permit_by(principal: &Principal, account: Option<(i64, bool)>) -> Result<()> {
+    let (credential_version, enabled) = account.ok_or(Error::StaleCredentials)?;
+    permit(principal, credential_version, enabled)
+}
+
 /// Whether the principal's right still holds, by what the account is now.
-pub(crate) fn permit(principal: &Principal, credential_version: i64, enabled: bool) -> Result<()> {
+fn permit(principal: &Principal, credential_version: i64, enabled: bool) -> Result<()> {
     match principal.authority {
         Authority::Operator => Ok(()),
         Authority::Credentials { version } if enabled && version == credential_version => Ok(()),

@@ -2,11 +2,11 @@
 //! commit.
 
 use diesel::{
-    PgConnection, QueryResult, Queryable, RunQueryDsl,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     pg::Pg,
     query_builder::{AstPass, Query, QueryFragment},
-    sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text},
+    sql_types::{Array, BigInt, Nullable, SmallInt, Text},
 };
 
 use super::Apply;
@@ -14,7 +14,7 @@ use crate::{
     Authority, Change, Customer, Error, Result,
     connection::Connector,
     model,
-    statements::{self, CustomerColumns, Row, cached},
+    statements::{self, CustomerColumns, LookAccount, Row, cached},
 };
 
 /// A connection that writes.
@@ -59,20 +59,21 @@ impl Apply for Applier {
     fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
         let now = model::now();
         let batch = SetStatuses::new(changes, now);
-        let rows: Vec<Outcome> = self.with_connection(|connection| Ok(batch.load(connection)?))?;
-        if rows.len() != changes.len() {
-            return Err(Error::Internal(format!(
-                "{} outcomes for {} changes",
-                rows.len(),
-                changes.len()
-            )));
-        }
-        // One for each change and in their order, as the statement asks for.
-        Ok(changes
-            .iter()
-            .zip(rows)
-            .map(|(change, row)| row.of(change, now))
-            .collect())
+        self.with_connection(|connection| {
+            let rows: Vec<(i64, Row)> = batch.load(connection)?;
+            let mut before: Vec<Option<Row>> = vec![None; changes.len()];
+            for (item, row) in rows {
+                // Numbered from 1, by WITH ORDINALITY.
+                let place = usize::try_from(item - 1).ok().and_then(|place| before.get_mut(place));
+                *place.ok_or_else(|| Error::Internal(format!("no change has the number {item}")))? = Some(row);
+            }
+            let outcome = |(change, before): (&&Change, Option<Row>)| match before {
+                Some(row) if row.status == change.status as i16 => Ok(row.try_into()),
+                Some(row) => Ok(row.changed(change.status, now).try_into()),
+                None => refuse(connection, change).map(Err),
+            };
+            changes.iter().zip(before).map(outcome).collect()
+        })
     }
 
     fn probe(&mut self) -> Result<()> {
@@ -82,8 +83,10 @@ impl Apply for Applier {
 
 /// Sets the status of many customers, each at most once, and records what changed.
 ///
-/// `locked` takes the rows in the order of their ids, so that two gateways never wait for each other in a circle, and
-/// sees each as its last committed change left it. What it gives is the row before; [`Outcome`] derives the row after.
+/// `permitted` stands apart so that `locked` finds each row by the whole of its key: in one join, a planner without
+/// statistics reads all customers of the account instead. `locked` takes the rows in the order of their ids, so that
+/// two gateways never wait for each other in a circle, and sees each as its last committed change left it. What comes
+/// back are those rows, as they were before; a change without one found no account, no right or no customer.
 struct SetStatuses<'a> {
     now: i64,
     accounts: Vec<i64>,
@@ -136,67 +139,56 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
         out.push_bind_param::<Array<Text>, _>(&self.request_ids)?;
         out.push_sql(
             ") WITH ORDINALITY AS t (account_id, version, email_key, to_status, actor, face, request_id, item)
+            ), permitted AS MATERIALIZED (
+                SELECT i.* FROM input i JOIN accounts a ON a.id = i.account_id
+                WHERE i.version IS NULL OR (a.enabled AND a.credential_version = i.version)
             ), locked AS MATERIALIZED (
-                SELECT i.item, i.to_status, i.actor, i.face, i.request_id, c.account_id, c.id, c.reference, c.profile,
+                SELECT p.item, p.to_status, p.actor, p.face, p.request_id, c.account_id, c.id, c.reference, c.profile,
                        c.status, c.status_version, c.revision, c.create_time, c.update_time
-                FROM input i
-                JOIN accounts a ON a.id = i.account_id
-                     AND (i.version IS NULL OR (a.enabled AND a.credential_version = i.version))
-                JOIN customers c ON c.account_id = i.account_id AND c.email_key = i.email_key
+                FROM permitted p JOIN customers c ON c.account_id = p.account_id AND c.email_key = p.email_key
                 ORDER BY c.id
                 FOR UPDATE OF c
             ), changed AS (
                 UPDATE customers c
-                SET status = l.to_status, status_version = c.status_version + 1, revision = c.revision + 1,
-                    update_time = greatest(c.update_time, ",
+                SET status = l.to_status, status_version = l.status_version + 1, revision = l.revision + 1,
+                    update_time = greatest(l.update_time, ",
         );
         out.push_bind_param::<BigInt, _>(&self.now)?;
         out.push_sql(
             ")
                 FROM locked l WHERE c.id = l.id AND l.status <> l.to_status
-                RETURNING c.id, c.status_version, c.update_time
             ), recorded AS (
                 INSERT INTO status_changes (account_id, customer_id, version, from_status, to_status, actor, face,
                                             request_id, change_time)
-                SELECT l.account_id, l.id, c.status_version, l.status, l.to_status, l.actor, l.face, l.request_id,
-                       c.update_time
-                FROM changed c JOIN locked l ON l.id = c.id ORDER BY l.item
+                SELECT account_id, id, status_version + 1, status, to_status, actor, face, request_id,
+                       greatest(update_time, ",
+        );
+        out.push_bind_param::<BigInt, _>(&self.now)?;
+        out.push_sql(
+            ")
+                FROM locked WHERE status <> to_status ORDER BY item
             )
-            SELECT a.credential_version, a.enabled, l.id, l.reference, l.profile, l.status, l.status_version,
-                   l.revision, l.create_time, l.update_time
-            FROM input i LEFT JOIN accounts a ON a.id = i.account_id LEFT JOIN locked l ON l.item = i.item
-            ORDER BY i.item",
+            SELECT item, id, reference, profile, status, status_version, revision, create_time, update_time
+            FROM locked",
         );
         Ok(())
     }
 }
 
 impl Query for SetStatuses<'_> {
-    type SqlType = (Nullable<BigInt>, Nullable<Bool>, Nullable<CustomerColumns>);
+    type SqlType = (BigInt, CustomerColumns);
 }
 
-cached!(SetStatuses);
+cached!(SetStatuses<'_>, SetStatuses<'static>);
 
-/// What came of one change: the account as it is, and the customer as it was.
-#[derive(Queryable)]
-struct Outcome {
-    credential_version: Option<i64>,
-    enabled: Option<bool>,
-    before: Option<Row>,
-}
-
-impl Outcome {
-    fn of(self, change: &Change, now: i64) -> Result<Customer> {
-        match (self.credential_version, self.enabled) {
-            (Some(version), Some(enabled)) => statements::permit(&change.principal, version, enabled)?,
-            _ => return Err(Error::StaleCredentials),
-        }
-        let before = self.before.ok_or(Error::CustomerNotFound)?;
-        let after = if before.status == change.status as i16 {
-            before
-        } else {
-            before.changed(change.status, now)
-        };
-        after.try_into()
+/// Why a change found no customer that it may change: the account, or the customer.
+fn refuse(connection: &mut PgConnection, change: &Change) -> Result<Error> {
+    let account = LookAccount {
+        account: change.principal.account,
     }
+    .get_result(connection)
+    .optional()?;
+    Ok(statements::permit_by(&change.principal, account)
+        .err()
+        .unwrap_or(Error::CustomerNotFound))
 }

@@ -170,7 +170,7 @@ impl QueryFragment<Sqlite> for SetStatus<'_> {
     }
 }
 
-cached!(SetStatus);
+cached!(SetStatus<'_>, SetStatus<'static>);
 
 struct Record<'a> {
     change: &'a Change,
@@ -207,7 +207,7 @@ impl QueryFragment<Sqlite> for Record<'_> {
     }
 }
 
-cached!(Record);
+cached!(Record<'_>, Record<'static>);
 
 /// Copies the WAL into the database, so that the writer does not have to.
 struct Checkpointer {
