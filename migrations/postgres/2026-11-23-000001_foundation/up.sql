@@ -19,7 +19,7 @@ CREATE TABLE customers (
     reference      TEXT     NOT NULL,
     -- The personal attributes, as one JSON record.
     profile        TEXT     NOT NULL,
-    status         SMALLINT NOT NULL CHECK (status IN (1, 2, 3)),
+    status         SMALLINT NOT NULL CHECK (status BETWEEN 1 AND 3),
     -- The number of rows that status_changes holds for the customer.
     status_version BIGINT   NOT NULL,
     -- Grows with every change of the row.
@@ -37,10 +37,10 @@ CREATE TABLE status_changes (
     -- Dense from 1 for each customer.
     version     BIGINT   NOT NULL,
     -- Null when the customer was created.
-    from_status SMALLINT CHECK (from_status IN (1, 2, 3)),
-    to_status   SMALLINT NOT NULL CHECK (to_status IN (1, 2, 3)),
+    from_status SMALLINT CHECK (from_status BETWEEN 1 AND 3),
+    to_status   SMALLINT NOT NULL CHECK (to_status BETWEEN 1 AND 3),
     actor       TEXT     NOT NULL,
-    face        SMALLINT NOT NULL CHECK (face IN (1, 2, 3)),
+    face        SMALLINT NOT NULL CHECK (face BETWEEN 1 AND 3),
     request_id  TEXT     NOT NULL,
     change_time BIGINT   NOT NULL,
     UNIQUE (customer_id, version)

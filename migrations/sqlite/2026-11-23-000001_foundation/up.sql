@@ -1,4 +1,5 @@
 -- Times are microseconds since 1970 UTC. Statuses are 1 PASS, 2 PENDING, 3 FAIL. Faces are 1 rest, 2 grpc, 3 cli.
+-- Checks say BETWEEN and not IN: for a list SQLite builds a table of its own with every row that is written.
 
 CREATE TABLE accounts (
     id                 INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -6,7 +7,7 @@ CREATE TABLE accounts (
     password_hash      TEXT    NOT NULL,
     -- Grows with every change of password, enabled or disabled: what was verified before no longer counts.
     credential_version INTEGER NOT NULL,
-    enabled            INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    enabled            INTEGER NOT NULL CHECK (enabled BETWEEN 0 AND 1),
     create_time        INTEGER NOT NULL,
     update_time        INTEGER NOT NULL
 ) STRICT;
@@ -20,7 +21,7 @@ CREATE TABLE customers (
     reference      TEXT    NOT NULL,
     -- The personal attributes, as one JSON record.
     profile        TEXT    NOT NULL,
-    status         INTEGER NOT NULL CHECK (status IN (1, 2, 3)),
+    status         INTEGER NOT NULL CHECK (status BETWEEN 1 AND 3),
     -- The number of rows that status_changes holds for the customer.
     status_version INTEGER NOT NULL,
     -- Grows with every change of the row.
@@ -38,10 +39,10 @@ CREATE TABLE status_changes (
     -- Dense from 1 for each customer.
     version     INTEGER NOT NULL,
     -- Null when the customer was created.
-    from_status INTEGER CHECK (from_status IN (1, 2, 3)),
-    to_status   INTEGER NOT NULL CHECK (to_status IN (1, 2, 3)),
+    from_status INTEGER CHECK (from_status BETWEEN 1 AND 3),
+    to_status   INTEGER NOT NULL CHECK (to_status BETWEEN 1 AND 3),
     actor       TEXT    NOT NULL,
-    face        INTEGER NOT NULL CHECK (face IN (1, 2, 3)),
+    face        INTEGER NOT NULL CHECK (face BETWEEN 1 AND 3),
     request_id  TEXT    NOT NULL,
     change_time INTEGER NOT NULL,
     UNIQUE (customer_id, version)
