@@ -3,12 +3,18 @@
 mod cluster;
 mod gateway;
 mod http;
+mod session;
 
 pub use cluster::{Cluster, Durability};
-pub use gateway::{Gateway, Output, dcams};
-pub use http::{Connection, Reply};
+pub use gateway::{Gateway, Output, dcams, program, run};
+pub use http::{Connection, Reply, post};
+pub use session::Session;
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 
@@ -24,15 +30,29 @@ impl Backend {
 
     /// A new, empty database of this kind.
     pub fn database(self) -> Database {
-        let dir = tempfile::tempdir().unwrap();
-        let url = match self {
-            Self::Sqlite => format!("sqlite://{}", dir.path().join("dcams.db").display()),
-            Self::Postgres => Cluster::shared().create_database(),
-        };
-        Database {
-            backend: self,
-            url,
-            dir,
+        match self {
+            Self::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                Database {
+                    backend: self,
+                    url: format!("sqlite://{}", dir.path().join("dcams.db").display()),
+                    dir,
+                }
+            }
+            Self::Postgres => Database::on(Cluster::shared()),
+        }
+    }
+}
+
+/// Asks again and again until there is an answer, for what the program does in its own time. A test fails rather than
+/// hangs.
+#[track_caller]
+pub fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match answer() {
+            Some(answer) => return answer,
+            None => assert!(Instant::now() < deadline, "waited in vain: {what}"),
         }
     }
 }
@@ -55,6 +75,20 @@ pub struct Database {
 }
 
 impl Database {
+    /// A new, empty database of a server of the test's own.
+    pub fn on(cluster: &Cluster) -> Self {
+        Self {
+            backend: Backend::Postgres,
+            url: cluster.create_database(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Opens the database past the program.
+    pub fn session(&self) -> Session {
+        Session::open(self)
+    }
+
     /// A path in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

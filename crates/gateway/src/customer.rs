@@ -67,11 +67,12 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
         }
         CustomerCommand::History { email, account, limit } => {
             let principal = principal(&store, &account).await?;
+            let changes = store.history(principal, key(&email)?, limit, deadline).await?;
             println!(
                 "{:>7}  {:<30}  {:<7}    {:<7}  {:<4}  actor, request",
                 "version", "time", "from", "to", "face"
             );
-            for change in store.history(principal, key(&email)?, limit, deadline).await? {
+            for change in changes {
                 println!(
                     "{:>7}  {:<30}  {:<7} -> {:<7}  {:<4}  {}, {}",
                     change.version,
