@@ -147,7 +147,7 @@ fn completions_name_every_command_and_touch_no_store() {
         (
             "bash",
             [
-                "complete -F _dcams-gateway",
+                "complete -F _dcams__gateway",
                 "dcams__gateway__subcmd__customer__subcmd__set__subcmd__status",
             ],
         ),
@@ -169,7 +169,7 @@ fn bash_completes_commands_and_flags() {
     let complete = |words: &str| {
         let ask = format!(
             "{script}\nCOMP_WORDS=({words}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
-             _dcams-gateway dcams-gateway \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"\necho \"${{COMPREPLY[*]}}\""
+             _dcams__gateway dcams-gateway \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"\necho \"${{COMPREPLY[*]}}\""
         );
         let mut bash = std::process::Command::new("bash");
         run(bash.args(["--norc", "-s"]), &ask).ok()

@@ -81,16 +81,15 @@ pub(crate) async fn run(
         done.updated += imported.updated;
     }
     progress.finish_and_clear();
-    print!("{} customers created, {} already there", done.created, done.updated);
-    println!(
-        "{}",
-        if bad > 0 {
-            format!(", {bad} bad {} skipped", rows(bad))
-        } else {
-            String::new()
-        }
-    );
-    Ok(())
+    let skipped = match bad {
+        0 => String::new(),
+        _ => format!(", {bad} bad {} skipped", rows(bad)),
+    };
+    say!(
+        "{} customers created, {} already there{skipped}",
+        done.created,
+        done.updated
+    )
 }
 
 fn rows(count: u64) -> &'static str {
