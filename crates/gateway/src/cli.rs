@@ -322,7 +322,10 @@ impl StoreOptions {
 pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "dcams-gateway", &mut script);
-    io::stdout().write_all(&script).context("standard output")
+    // For bash, clap_complete 4.6 writes a hyphen in the program's name in two ways, and completes no command of a command.
+    let script = String::from_utf8(script).context("the completions")?;
+    let script = script.replace("dcams__subcmd__gateway", "dcams__gateway");
+    io::stdout().write_all(script.as_bytes()).context("standard output")
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
