@@ -85,7 +85,7 @@ fn a_password_in_a_url_is_never_printed() {
         format!("postgres://user:canary?x@127.0.0.1:{port}/data"),
         format!("postgres://user:x#canary@127.0.0.1:{port}/data"),
         format!("postgres://user:%canary@127.0.0.1:{port}/data"),
-        format!("postgres://user:canary@[::1/data"),
+        "postgres://user:canary@[::1/data".to_owned(),
         format!("postgres://127.0.0.1:{port}/data?canary"),
         format!("postgres://127.0.0.1:{port}/data?password=can=canary"),
         // A URL that is wrong, or stands where none belongs.

@@ -126,7 +126,7 @@ impl Gateway {
         });
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        let mut address = |name: &str, banner: &str| -> Option<SocketAddr> {
+        let address = |name: &str, banner: &str| -> Option<SocketAddr> {
             let line = banner.lines().find_map(|line| line.trim().strip_prefix(name))?;
             let text = line.trim().trim_start_matches("http://");
             text.split('/').next()?.parse().ok()
