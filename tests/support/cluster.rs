@@ -24,6 +24,8 @@ pub enum Durability {
 pub struct Cluster {
     port: u16,
     bin: PathBuf,
+    dir: PathBuf,
+    options: String,
     databases: AtomicU32,
     _watchdog: Child,
 }
@@ -53,31 +55,21 @@ impl Cluster {
             .arg(&data));
         let fsync = if durability == Durability::Full { "on" } else { "off" };
         // Another process may take the port between our look and the server's: then another port.
-        let port = (0..5)
+        let (port, options) = (0..5)
             .map(|_| {
-                TcpListener::bind(("127.0.0.1", 0))
+                let port = TcpListener::bind(("127.0.0.1", 0))
                     .unwrap()
                     .local_addr()
                     .unwrap()
-                    .port()
-            })
-            .find(|port| {
+                    .port();
                 let options = format!(
                     "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
                      -c fsync={fsync} -c logging_collector=off",
                     dir.display()
                 );
-                as_postgres(&bin.join("pg_ctl"))
-                    .args(["start", "-w", "-s", "-D"])
-                    .arg(&data)
-                    .arg("-l")
-                    .arg(dir.join("log"))
-                    .args(["-o", &options])
-                    .stdin(Stdio::null())
-                    .status()
-                    .unwrap()
-                    .success()
+                (port, options)
             })
+            .find(|(_, options)| begin(&bin, &dir, options))
             .unwrap_or_else(|| {
                 panic!(
                     "PostgreSQL did not start: {}",
@@ -97,6 +89,8 @@ impl Cluster {
         Self {
             port,
             bin,
+            dir,
+            options,
             databases: AtomicU32::new(0),
             _watchdog: watchdog,
         }
@@ -111,6 +105,21 @@ impl Cluster {
         self.url(&name)
     }
 
+    /// Stops the server, as its operator would: sessions are ended.
+    pub fn stop(&self) {
+        run(as_postgres(&self.bin.join("pg_ctl"))
+            .args(["stop", "-w", "-s", "-m", "fast", "-D"])
+            .arg(self.dir.join("data")));
+    }
+
+    /// Starts the server again after [`Self::stop`], on the same port and with the same data.
+    pub fn resume(&self) {
+        assert!(
+            begin(&self.bin, &self.dir, &self.options),
+            "PostgreSQL did not start again"
+        );
+    }
+
     /// The URL of a database.
     pub fn url(&self, name: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
@@ -120,6 +129,20 @@ impl Cluster {
     pub fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
+}
+
+/// Starts a server on the data in a folder, waits until it answers, and tells whether it does.
+fn begin(bin: &Path, dir: &Path, options: &str) -> bool {
+    as_postgres(&bin.join("pg_ctl"))
+        .args(["start", "-w", "-s", "-D"])
+        .arg(dir.join("data"))
+        .arg("-l")
+        .arg(dir.join("log"))
+        .args(["-o", options])
+        .stdin(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 /// Where the server's programs are.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
     thread::JoinHandle,
 };
@@ -34,14 +34,29 @@ impl Output {
         assert_eq!(self.code, 0, "{self:?}");
         self.out
     }
+
+    /// What it said was wrong, for a command that must fail with this code: one line, and nothing else.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!((self.code, &*self.out), (code, ""), "{self:?}");
+        let line = self.err.strip_prefix("error: ").and_then(|err| err.strip_suffix('\n'));
+        match line {
+            Some(line) if !line.is_empty() && !line.contains('\n') => line.to_owned(),
+            _ => panic!("not one line that says what is wrong: {self:?}"),
+        }
+    }
 }
 
 /// Runs a command of the program on a database, with a standard input.
 pub fn dcams(database: &Database, arguments: &[&str], input: &str) -> Output {
-    let mut child = program()
-        .args(["--store", &database.url])
-        .args(arguments)
-        .current_dir(database.path(""))
+    let mut command = program();
+    command.args(["--store", &database.url]).args(arguments);
+    run(command.current_dir(database.path("")), input)
+}
+
+/// Runs a command with a standard input.
+pub fn run(command: &mut Command, input: &str) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -73,14 +88,24 @@ pub struct Gateway {
 impl Gateway {
     /// Starts `serve` on a database, on free ports, and waits until it says that it is ready.
     pub fn start(database: &Database, arguments: &[&str]) -> Self {
+        Self::start_at(database, (Ipv4Addr::LOCALHOST, 0).into(), arguments)
+    }
+
+    /// The same, with gRPC on an address that was chosen before.
+    pub fn start_at(database: &Database, grpc: SocketAddr, arguments: &[&str]) -> Self {
         let mut command = program();
-        command.args(["serve", "--store", &database.url, "--grpc-addr", "127.0.0.1:0"]);
+        command.args(["serve", "--store", &database.url, "--grpc-addr", &grpc.to_string()]);
         Self::spawn(command.args(arguments).current_dir(database.path("")))
     }
 
     /// Starts a facade alone in front of the gRPC face of another.
     pub fn facade(upstream: &Self, arguments: &[&str]) -> Self {
-        let upstream = format!("http://{}", upstream.grpc.unwrap());
+        Self::facade_of(upstream.grpc.unwrap(), arguments)
+    }
+
+    /// The same, in front of one that need not be there yet.
+    pub fn facade_of(upstream: SocketAddr, arguments: &[&str]) -> Self {
+        let upstream = format!("http://{upstream}");
         Self::spawn(program().args(["serve", "--upstream", &upstream]).args(arguments))
     }
 
@@ -106,7 +131,7 @@ impl Gateway {
             let text = line.trim().trim_start_matches("http://");
             text.split('/').next()?.parse().ok()
         };
-        // The banner is written at once, and ends with the line of the store or of the upstream.
+        // Every banner has the line of the store or of the upstream.
         while !banner
             .lines()
             .any(|line| ["store", "calls"].iter().any(|name| line.trim().starts_with(name)))
@@ -116,6 +141,10 @@ impl Gateway {
                 panic!("the gateway ended with {status}: {}", log.join().unwrap());
             }
         }
+        // It is written at once, so that what comes after that line, as of a demo, is here as well.
+        let rest = out.buffer().len();
+        banner.push_str(std::str::from_utf8(out.buffer()).unwrap());
+        out.consume(rest);
         Self {
             rest: address("REST", &banner).unwrap(),
             ops: address("ops", &banner).unwrap(),

@@ -1,7 +1,7 @@
 //! Raw HTTP/1.1, so that a test sees every byte.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -43,8 +43,18 @@ impl Connection {
 
     /// The same, for a server that may go away.
     pub fn try_exchange(&mut self, request: &[u8]) -> std::io::Result<Reply> {
-        self.stream.get_mut().write_all(request)?;
+        self.send(request)?;
         self.read(request.starts_with(b"HEAD "))
+    }
+
+    /// Sends a request without waiting for the reply.
+    pub fn send(&mut self, request: &[u8]) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(request)
+    }
+
+    /// Reads the reply to a request that was sent before.
+    pub fn receive(&mut self) -> std::io::Result<Reply> {
+        self.read(false)
     }
 
     fn read(&mut self, headless: bool) -> std::io::Result<Reply> {
@@ -63,7 +73,11 @@ impl Connection {
 
     /// Whether the server closes the connection, having sent nothing more.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
+        match self.stream.read(&mut [0]) {
+            Ok(read) => read == 0,
+            // Silence until our patience ended: it is still open.
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
     }
 }
 

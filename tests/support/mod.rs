@@ -3,12 +3,18 @@
 mod cluster;
 mod gateway;
 mod http;
+mod session;
 
 pub use cluster::{Cluster, Durability};
-pub use gateway::{Gateway, Output, dcams};
-pub use http::{Connection, Reply};
+pub use gateway::{Gateway, Output, dcams, program, run};
+pub use http::{Connection, Reply, post};
+pub use session::Session;
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 
@@ -24,10 +30,30 @@ impl Backend {
 
     /// A new, empty database of this kind.
     pub fn database(self) -> Database {
-        Database::at(match self {
-            Self::Sqlite => None,
-            Self::Postgres => Some(Cluster::shared().create_database()),
-        })
+        match self {
+            Self::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                Database {
+                    backend: self,
+                    url: format!("sqlite://{}", dir.path().join("dcams.db").display()),
+                    dir,
+                }
+            }
+            Self::Postgres => Database::on(Cluster::shared()),
+        }
+    }
+}
+
+/// Asks again and again until there is an answer, for what the program does in its own time. A test fails rather than
+/// hangs.
+#[track_caller]
+pub fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match answer() {
+            Some(answer) => return answer,
+            None => assert!(Instant::now() < deadline, "waited in vain: {what}"),
+        }
     }
 }
 
@@ -42,20 +68,25 @@ impl fmt::Display for Backend {
 
 /// A database of a test's own, and a folder for whatever else the test writes.
 pub struct Database {
+    pub backend: Backend,
     /// What `--store` takes.
     pub url: String,
     dir: TempDir,
 }
 
 impl Database {
-    /// The database of this URL, or a new SQLite file.
-    pub fn at(url: Option<String>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = format!("sqlite://{}", dir.path().join("dcams.db").display());
+    /// A new, empty database of a server of the test's own.
+    pub fn on(cluster: &Cluster) -> Self {
         Self {
-            url: url.unwrap_or(file),
-            dir,
+            backend: Backend::Postgres,
+            url: cluster.create_database(),
+            dir: tempfile::tempdir().unwrap(),
         }
+    }
+
+    /// Opens the database past the program.
+    pub fn session(&self) -> Session {
+        Session::open(self)
     }
 
     /// A path in the test's folder.

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Cluster, Database, Durability, Gateway, dcams};
+use support::{Backend, Cluster, Database, Durability, Gateway, dcams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -50,8 +50,7 @@ fn main() {
     let seconds = if has("--quick") { 2 } else { 8 };
 
     let cluster = Cluster::start(Durability::Full);
-    let subject = |name, url: Option<String>, arguments| {
-        let database = Database::at(url);
+    let subject = |name, database: Database, arguments| {
         seed(&database);
         Subject {
             name,
@@ -61,12 +60,16 @@ fn main() {
         }
     };
     let mut subjects = [
-        subject("SQLite, group commit", None, &[]),
-        subject("SQLite, a transaction each", None, &["--write-batch", "1"]),
-        subject("PostgreSQL, group commit", Some(cluster.create_database()), &[]),
+        subject("SQLite, group commit", Backend::Sqlite.database(), &[]),
+        subject(
+            "SQLite, a transaction each",
+            Backend::Sqlite.database(),
+            &["--write-batch", "1"],
+        ),
+        subject("PostgreSQL, group commit", Database::on(&cluster), &[]),
         subject(
             "PostgreSQL, a transaction each, 8 connections",
-            Some(cluster.create_database()),
+            Database::on(&cluster),
             &["--write-batch", "1", "--writers", "8"],
         ),
     ];

@@ -27,8 +27,8 @@ pub(crate) async fn run(location: &StoreOptions, command: AccountCommand) -> any
                 .create_account(&name, hash, deadline)
                 .await
                 .with_context(|| name.to_string())?;
-            println!("account {name} created");
-            reveal(made_up);
+            say!("account {name} created")?;
+            reveal(made_up)?;
         }
         AccountCommand::SetPassword { name, password } => {
             let given = read(&password)?;
@@ -37,28 +37,28 @@ pub(crate) async fn run(location: &StoreOptions, command: AccountCommand) -> any
                 .set_password(&name, hash, deadline)
                 .await
                 .with_context(|| name.to_string())?;
-            println!("the password of account {name} is changed");
-            reveal(made_up);
+            say!("the password of account {name} is changed")?;
+            reveal(made_up)?;
         }
         AccountCommand::Disable { name } => {
             store
                 .set_account_enabled(&name, false, deadline)
                 .await
                 .with_context(|| name.to_string())?;
-            println!("account {name} is disabled");
+            say!("account {name} is disabled")?;
         }
         AccountCommand::Enable { name } => {
             store
                 .set_account_enabled(&name, true, deadline)
                 .await
                 .with_context(|| name.to_string())?;
-            println!("account {name} is enabled");
+            say!("account {name} is enabled")?;
         }
         AccountCommand::List => {
             for account in store.accounts(deadline).await? {
                 let state = if account.enabled { "enabled" } else { "disabled" };
                 let created = jiff::Timestamp::try_from(account.create_time).unwrap_or_default();
-                println!("{:<32} {state:<8} created {created:.0}", account.name);
+                say!("{:<32} {state:<8} created {created:.0}", account.name)?;
             }
         }
     }
@@ -104,8 +104,9 @@ fn read(options: &PasswordOptions) -> anyhow::Result<Option<SecretString>> {
 }
 
 /// Shows a password that was made up. It is stored nowhere: this is the only time.
-fn reveal(password: Option<SecretString>) {
-    if let Some(password) = password {
-        println!("password: {}", password.expose_secret());
+fn reveal(password: Option<SecretString>) -> anyhow::Result<()> {
+    match password {
+        Some(password) => say!("password: {}", password.expose_secret()),
+        None => Ok(()),
     }
 }

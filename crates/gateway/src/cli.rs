@@ -1,7 +1,7 @@
 //! The command line: every command, flag and environment variable there is.
 
 use std::{
-    io,
+    io::{self, Write},
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    error::{ContextValue, ErrorKind},
+};
 use store::{AccountName, Location, Migrate, Status, Store};
 
 /// Keeps the verification status of customers: over gRPC, and over the old JSON endpoint in front of it.
@@ -54,6 +57,7 @@ pub(crate) struct LogOptions {
     pub(crate) level: LogLevel,
     /// How messages are written
     #[arg(
+        // A global flag shares its id with no flag of any command: `customer import` has a format of its own.
         id = "log_format",
         long = "log-format",
         env = "DCAMS_LOG_FORMAT",
@@ -268,9 +272,23 @@ impl Cli {
                 let _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
-            _ => usage(&error.to_string()),
+            _ => usage(&without_urls(&error)),
         })
     }
+}
+
+/// What clap says, without the URLs that it quotes: they may hold a password.
+fn without_urls(error: &clap::Error) -> String {
+    let mut text = error.to_string();
+    for (_, value) in error.context() {
+        if let ContextValue::String(value) = value
+            && value.contains("//")
+        {
+            // clap writes a value in either form.
+            text = text.replace(&format!("{value:?}"), "URL").replace(value, "URL");
+        }
+    }
+    text
 }
 
 /// Says what is wrong with the command line, in one line, and gives the exit code for that.
@@ -296,14 +314,18 @@ impl StoreOptions {
     pub(crate) fn migrate(&self, check: bool) -> anyhow::Result<()> {
         let migrate = if check { Migrate::Check } else { Migrate::Auto };
         self.open_with(migrate, &store::Settings::default())?;
-        println!("the schema of {} is up to date", self.location);
-        Ok(())
+        say!("the schema of {} is up to date", self.location)
     }
 }
 
 /// Prints the completions of a shell.
-pub(crate) fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "dcams-gateway", &mut io::stdout());
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "dcams-gateway", &mut script);
+    // For bash, clap_complete 4.6 writes a hyphen in the program's name in two ways, and completes no command of a command.
+    let script = String::from_utf8(script).context("the completions")?;
+    let script = script.replace("dcams__subcmd__gateway", "dcams__gateway");
+    io::stdout().write_all(script.as_bytes()).context("standard output")
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -319,5 +341,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_import_has_a_format_beside_that_of_the_log() {
+        let line = "dcams-gateway customer import a --account b --format csv --log-format json";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Customer(CustomerCommand::Import { format, .. }) = cli.command else {
+            panic!("not an import");
+        };
+        assert_eq!(format, Some(FileFormat::Csv));
+        assert!(matches!(cli.log.format, LogFormat::Json));
     }
 }

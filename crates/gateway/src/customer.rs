@@ -49,7 +49,7 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
                 ("created", &time(customer.create_time)),
                 ("updated", &time(customer.update_time)),
             ] {
-                println!("{name:<10} {value}");
+                say!("{name:<10} {value}")?;
             }
             Ok(())
         }
@@ -62,17 +62,22 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
                 origin: origin(),
             };
             let customer = store.set_status(change, deadline).await?;
-            println!("the status is {}", customer.status);
+            say!("the status is {}", customer.status)?;
             Ok(())
         }
         CustomerCommand::History { email, account, limit } => {
             let principal = principal(&store, &account).await?;
-            println!(
+            let changes = store.history(principal, key(&email)?, limit, deadline).await?;
+            say!(
                 "{:>7}  {:<30}  {:<7}    {:<7}  {:<4}  actor, request",
-                "version", "time", "from", "to", "face"
-            );
-            for change in store.history(principal, key(&email)?, limit, deadline).await? {
-                println!(
+                "version",
+                "time",
+                "from",
+                "to",
+                "face"
+            )?;
+            for change in changes {
+                say!(
                     "{:>7}  {:<30}  {:<7} -> {:<7}  {:<4}  {}, {}",
                     change.version,
                     time(change.time),
@@ -81,7 +86,7 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
                     change.origin.face.as_str(),
                     change.origin.actor,
                     change.origin.request_id,
-                );
+                )?;
             }
             Ok(())
         }

@@ -1,6 +1,13 @@
 //! The program: reads the command line, does what it says, and ends with 0, with 1 when that failed, or with 2 when the
 //! command line was wrong.
 
+/// Prints a line on standard output; unlike `println`, it fails in order when nobody reads it.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::say(format_args!($($text)*))
+    };
+}
+
 mod account;
 mod cli;
 mod customer;
@@ -12,7 +19,7 @@ mod peer;
 mod serve;
 mod telemetry;
 
-use std::process::ExitCode;
+use std::{fmt, io::Write, process::ExitCode};
 
 use anyhow::Context;
 use cli::{Cli, Command};
@@ -47,7 +54,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
-            Command::Completions { shell } => Ok(cli::completions(shell)),
+            Command::Completions { shell } => cli::completions(shell),
         }
     })
+}
+
+/// What [`say!`] does.
+fn say(line: fmt::Arguments<'_>) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("standard output")
 }

@@ -82,17 +82,27 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     tracing::info!("stopping: work under way has {} s to end", options.drain.as_secs());
     stop.cancel();
     tasks.close();
-    tokio::select! {
+    let in_order = tokio::select! {
         ended = tokio::time::timeout(options.drain, tasks.wait()) => {
             if ended.is_err() {
                 tracing::warn!("some work did not end in time");
             }
+            ended.is_ok()
         }
-        () = signals.asked() => tracing::warn!("asked again: stopping at once"),
+        () = signals.asked() => {
+            tracing::warn!("asked again: stopping at once");
+            false
+        }
+    };
+    if !in_order {
+        // To close the store would be to wait for what is stuck in it. Whatever it holds is as after a loss of power.
+        tracing::info!("stopped");
+        std::process::exit(0);
     }
     ops_stop.cancel();
     ops.abort();
-    // The last handle closes the connections in order; SQLite then has nothing to recover at the next start.
+    // The last handle, here or in a task that ends with the runtime, closes the connections in order; SQLite then has
+    // nothing to recover at the next start.
     drop(store);
     tracing::info!("stopped");
     Ok(())

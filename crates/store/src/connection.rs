@@ -14,7 +14,7 @@ use diesel::{
     connection::{SimpleConnection, TransactionManager},
 };
 
-use crate::{Error, Result, Settings};
+use crate::{Error, Result, Settings, error};
 
 /// A connection to either database.
 #[derive(diesel::MultiConnection)]
@@ -70,9 +70,13 @@ impl fmt::Display for Location {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
             Self::Postgres(url) => {
-                let place = url.split_once("://").map_or("", |(_, rest)| rest);
-                let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-                write!(f, "postgres://{}", place.split('?').next().unwrap_or_default())
+                let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+                let place = match (rest.find('?'), rest.rfind('@')) {
+                    // A query with an @, or a password with a question mark: it cannot be told.
+                    (Some(query), Some(at)) if query < at => "...",
+                    (query, at) => &rest[at.map_or(0, |at| at + 1)..query.unwrap_or(rest.len())],
+                };
+                write!(f, "postgres://{place}")
             }
         }
     }
@@ -104,6 +108,11 @@ impl Connector {
 
     pub(crate) fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// Whether there is nothing yet: to connect makes it.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(&self.location, Location::Sqlite(path) if !path.exists())
     }
 
     /// A new connection, set up for use.
@@ -139,7 +148,7 @@ impl Connector {
     }
 
     pub(crate) fn connect_postgres(&self, url: &str) -> Result<PgConnection> {
-        let mut connection = PgConnection::establish(&with_defaults(url))?;
+        let mut connection = PgConnection::establish(&with_defaults(url)).map_err(error::of_libpq)?;
         // An acknowledged change is on disk: a server that was told to answer early is told otherwise.
         connection.batch_execute(&format!(
             "SET statement_timeout = {statement};
@@ -239,6 +248,13 @@ mod tests {
         ] {
             let location: Location = url.parse().unwrap();
             assert_eq!(format!("{location} {location:?}"), "postgres://h:1/d postgres://h:1/d");
+        }
+        for url in [
+            "postgres://h:1/d?password=x@canary",
+            "postgres://u:x?canary@h:1/d",
+            "postgres://u:canary?x@h:1/d",
+        ] {
+            assert_eq!(url.parse::<Location>().unwrap().to_string(), "postgres://...");
         }
     }
 

@@ -105,6 +105,22 @@ impl From<ConnectionError> for Error {
     }
 }
 
+/// The beginnings of what libpq says once it has understood the URL. What it says before may quote any part of it, the
+/// password as well.
+const UNDERSTOOD: [&str; 3] = ["connection to server", "could not translate host name", "sslmode value"];
+
+/// Why there is no connection to PostgreSQL.
+pub(crate) fn of_libpq(error: ConnectionError) -> Error {
+    let text = error.to_string();
+    // A host with an @ is the end of a password that has one.
+    if UNDERSTOOD.iter().any(|beginning| text.starts_with(beginning)) && !text.contains('@') {
+        return error.into();
+    }
+    Error::Unavailable(
+        "its URL cannot be understood (special characters of the user and the password are written as %XX)".to_owned(),
+    )
+}
+
 /// A connection error of libpq has a line for each address that was tried.
 fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("; ")

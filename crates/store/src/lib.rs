@@ -86,25 +86,25 @@ impl Default for Settings {
     }
 }
 
-/// A cheap handle on an open store.
+/// A cheap handle on an open store. The last one closes it, and waits until that is done.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool,
+    pool: Arc<Pool>,
     writer: Arc<Writer>,
 }
 
 impl Store {
     /// Opens the store at `location` and brings its schema up to date as `migrate` says. A SQLite file that is not
-    /// there is made. Blocks, so that a store that cannot be had is known at start.
+    /// there is made, if the schema may be. Blocks, so that a store that cannot be had is known at start.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database cannot be reached, [`Error::Schema`] when its schema is not the one
     /// that this program needs.
     pub fn open(location: &Location, migrate: Migrate, settings: &Settings) -> Result<Self> {
         let connector = connection::Connector::new(location.clone(), settings);
-        migrations::run(&mut connector.connect()?, migrate)?;
+        migrations::run(&connector, migrate)?;
         Ok(Self {
-            pool: Pool::start(connector.clone(), settings)?,
+            pool: Arc::new(Pool::start(connector.clone(), settings)?),
             writer: Arc::new(Writer::start(&connector, settings)?),
         })
     }

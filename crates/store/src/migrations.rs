@@ -2,10 +2,13 @@
 
 use std::str::FromStr;
 
-use diesel::{Connection, connection::SimpleConnection, migration::MigrationSource};
+use diesel::{Connection, connection::SimpleConnection, migration::MigrationSource, result::Error as Diesel};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use crate::{Error, Result, connection::AnyConnection};
+use crate::{
+    Error, Result,
+    connection::{AnyConnection, Connector},
+};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
@@ -39,53 +42,73 @@ impl FromStr for Migrate {
 }
 
 /// Does what `migrate` says, under a lock: of many programs that start at once, one migrates and the rest wait.
-pub(crate) fn run(connection: &mut AnyConnection, migrate: Migrate) -> Result<()> {
+pub(crate) fn run(connector: &Connector, migrate: Migrate) -> Result<()> {
+    // To connect would be to make it.
+    if migrate != Migrate::Auto && connector.is_absent() {
+        return Err(behind());
+    }
+    let connection = &mut connector.connect()?;
     match migrate {
         Migrate::Off => Ok(()),
         Migrate::Check => check(connection),
         Migrate::Auto => match connection {
             AnyConnection::Sqlite(connection) => connection.immediate_transaction(|connection| {
-                refuse_newer(connection, SQLITE)?;
+                refuse_newer(connection, &SQLITE)?;
                 connection.run_pending_migrations(SQLITE).map_err(schema).map(drop)
             }),
             AnyConnection::Postgres(connection) => connection.transaction(|connection| {
                 connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
-                refuse_newer(connection, POSTGRES)?;
+                refuse_newer(connection, &POSTGRES)?;
                 connection.run_pending_migrations(POSTGRES).map_err(schema).map(drop)
             }),
         },
     }
 }
 
-/// Refuses a schema that is behind or ahead.
+/// Refuses a schema that is behind or ahead, and changes nothing: diesel makes the table in which it looks, and that is
+/// taken back.
 fn check(connection: &mut AnyConnection) -> Result<()> {
-    let pending = match connection {
-        AnyConnection::Sqlite(connection) => {
-            refuse_newer(connection, SQLITE)?;
-            connection.has_pending_migration(SQLITE)
-        }
-        AnyConnection::Postgres(connection) => {
-            refuse_newer(connection, POSTGRES)?;
-            connection.has_pending_migration(POSTGRES)
-        }
-    };
-    if pending.map_err(schema)? {
-        return Err(Error::Schema(
-            "the store's schema is not up to date: run `dcams-gateway migrate`".to_owned(),
-        ));
+    let mut found = Ok(());
+    let ended = connection.transaction::<(), _, _>(|connection| {
+        found = match connection {
+            AnyConnection::Sqlite(connection) => look(connection, SQLITE),
+            AnyConnection::Postgres(connection) => look(connection, POSTGRES),
+        };
+        Err(Diesel::RollbackTransaction)
+    });
+    match ended {
+        Ok(()) | Err(Diesel::RollbackTransaction) => found,
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
-/// A newer program has been here: this one does not know what the tables mean now.
-fn refuse_newer<DB: diesel::backend::Backend>(
+fn look<DB: diesel::backend::Backend>(
     connection: &mut impl MigrationHarness<DB>,
     source: EmbeddedMigrations,
 ) -> Result<()>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let known = MigrationSource::<DB>::migrations(&source).map_err(schema)?;
+    refuse_newer(connection, &source)?;
+    match connection.has_pending_migration(source).map_err(schema)? {
+        true => Err(behind()),
+        false => Ok(()),
+    }
+}
+
+fn behind() -> Error {
+    Error::Schema("the store's schema is not up to date: run `dcams-gateway migrate`".to_owned())
+}
+
+/// A newer program has been here: this one does not know what the tables mean now.
+fn refuse_newer<DB: diesel::backend::Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    source: &EmbeddedMigrations,
+) -> Result<()>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let known = MigrationSource::<DB>::migrations(source).map_err(schema)?;
     let applied = connection.applied_migrations().map_err(schema)?;
     match applied
         .iter()

@@ -2,7 +2,7 @@
 //! costs a fraction of what a blocking task per query does.
 
 use std::{
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -15,10 +15,11 @@ use crate::{
     model::expired,
 };
 
-/// A cheap handle on the threads. They end when the last handle is gone.
-#[derive(Clone)]
+/// The threads, and the queue before them.
 pub(crate) struct Pool {
-    queue: Sender<Job>,
+    /// None once it is being closed.
+    queue: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Work for one of the threads: it is given the means to get a connection, and answers its caller itself.
@@ -42,13 +43,14 @@ impl Pool {
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(connector);
         let (queue, jobs) = bounded::<Job>(settings.read_queue);
+        let mut threads = Vec::new();
         for number in 0..settings.readers.get() {
             let connections = Connections {
                 pool: pool.clone(),
                 checkout: settings.checkout,
             };
             let jobs: Receiver<Job> = jobs.clone();
-            thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(format!("store-read-{number}"))
                 .spawn(move || {
                     for job in jobs {
@@ -56,8 +58,12 @@ impl Pool {
                     }
                 })
                 .map_err(|error| Error::Internal(format!("no thread for the store: {error}")))?;
+            threads.push(thread);
         }
-        Ok(Self { queue })
+        Ok(Self {
+            queue: Some(queue),
+            threads,
+        })
     }
 
     /// Runs a read. If the connection turns out to be dead, it is run once more on a new one.
@@ -97,13 +103,25 @@ impl Pool {
             // A caller that went away needs no answer.
             let _ = reply.send(result);
         });
-        self.queue.try_send(job).map_err(|error| match error {
+        let closed = || Error::Unavailable("the store is closed".to_owned());
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Error::Full,
-            TrySendError::Disconnected(_) => Error::Unavailable("the store is closed".to_owned()),
+            TrySendError::Disconnected(_) => closed(),
         })?;
         answer
             .await
             .unwrap_or_else(|_| Err(Error::Internal("a query ended without an answer".to_owned())))
+    }
+}
+
+/// What waits is still answered, and the connections are closed in order: only then does SQLite remove its WAL.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -37,7 +37,9 @@ pub(super) struct Applier {
     connection: Option<SqliteConnection>,
     /// Held while a batch is written; the checkpointer takes it to make the writer pause.
     gate: Arc<Mutex<()>>,
-    checkpoint: Sender<()>,
+    /// None once the checkpointer is to end.
+    checkpoint: Option<Sender<()>>,
+    checkpointer: Option<JoinHandle<()>>,
     changes: usize,
 }
 
@@ -50,7 +52,7 @@ impl Applier {
             path: path.to_owned(),
             gate: Arc::clone(&gate),
         };
-        thread::Builder::new()
+        let checkpointer = thread::Builder::new()
             .name("store-checkpoint".to_owned())
             .spawn(move || checkpointer.run(&asked))
             .map_err(|error| Error::Internal(format!("no thread for the store: {error}")))?;
@@ -59,7 +61,8 @@ impl Applier {
             path: path.to_owned(),
             connection: None,
             gate,
-            checkpoint,
+            checkpoint: Some(checkpoint),
+            checkpointer: Some(checkpointer),
             changes: 0,
         })
     }
@@ -104,7 +107,7 @@ impl Apply for Applier {
         if self.changes >= CHECKPOINT_EVERY {
             self.changes = 0;
             // One that is under way or asked for already is enough.
-            let _ = self.checkpoint.try_send(());
+            let _ = self.checkpoint.as_ref().map(|checkpoint| checkpoint.try_send(()));
         }
         Ok(outcomes)
     }
@@ -114,6 +117,16 @@ impl Apply for Applier {
             // Writes the first page as it is, and syncs it.
             Ok(connection.batch_execute("BEGIN IMMEDIATE; PRAGMA user_version = 0; COMMIT")?)
         })
+    }
+}
+
+/// The checkpointer's connection is closed before this one, which then leaves no WAL behind.
+impl Drop for Applier {
+    fn drop(&mut self) {
+        self.checkpoint = None;
+        if let Some(checkpointer) = self.checkpointer.take() {
+            let _ = checkpointer.join();
+        }
     }
 }
 
