@@ -24,6 +24,8 @@ pub enum Durability {
 pub struct Cluster {
     port: u16,
     bin: PathBuf,
+    dir: PathBuf,
+    durability: Durability,
     databases: AtomicU32,
     _watchdog: Child,
 }
@@ -51,7 +53,6 @@ impl Cluster {
         run(as_postgres(&bin.join("initdb"))
             .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
             .arg(&data));
-        let fsync = if durability == Durability::Full { "on" } else { "off" };
         // Another process may take the port between our look and the server's: then another port.
         let port = (0..5)
             .map(|_| {
@@ -61,23 +62,7 @@ impl Cluster {
                     .unwrap()
                     .port()
             })
-            .find(|port| {
-                let options = format!(
-                    "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
-                     -c fsync={fsync} -c logging_collector=off",
-                    dir.display()
-                );
-                as_postgres(&bin.join("pg_ctl"))
-                    .args(["start", "-w", "-s", "-D"])
-                    .arg(&data)
-                    .arg("-l")
-                    .arg(dir.join("log"))
-                    .args(["-o", &options])
-                    .stdin(Stdio::null())
-                    .status()
-                    .unwrap()
-                    .success()
-            })
+            .find(|port| launch(&bin, &dir, *port, durability))
             .unwrap_or_else(|| {
                 panic!(
                     "PostgreSQL did not start: {}",
@@ -97,9 +82,23 @@ impl Cluster {
         Self {
             port,
             bin,
+            dir,
+            durability,
             databases: AtomicU32::new(0),
             _watchdog: watchdog,
         }
+    }
+
+    /// Stops the server; whoever is connected is cut off.
+    pub fn stop(&self) {
+        run(as_postgres(&self.bin.join("pg_ctl"))
+            .args(["stop", "-s", "-m", "fast", "-D"])
+            .arg(self.dir.join("data")));
+    }
+
+    /// Starts the server again, on the same port.
+    pub fn start_again(&self) {
+        assert!(launch(&self.bin, &self.dir, self.port, self.durability));
     }
 
     /// Makes an empty database and gives its URL.
@@ -120,6 +119,26 @@ impl Cluster {
     pub fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
+}
+
+/// Starts the server of a folder, and tells whether it runs.
+fn launch(bin: &Path, dir: &Path, port: u16, durability: Durability) -> bool {
+    let fsync = if durability == Durability::Full { "on" } else { "off" };
+    let options = format!(
+        "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
+         -c fsync={fsync} -c logging_collector=off",
+        dir.display()
+    );
+    as_postgres(&bin.join("pg_ctl"))
+        .args(["start", "-w", "-s", "-D"])
+        .arg(dir.join("data"))
+        .arg("-l")
+        .arg(dir.join("log"))
+        .args(["-o", &options])
+        .stdin(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 /// Where the server's programs are.

@@ -1,14 +1,21 @@
 //! What the tests stand on: databases of their own, the program as a process, and raw requests.
 
 mod cluster;
+mod faults;
 mod gateway;
 mod http;
+mod seed;
 
 pub use cluster::{Cluster, Durability};
+pub use faults::{Ground, Neighbour};
 pub use gateway::{Gateway, Output, dcams};
-pub use http::{Connection, Reply};
+pub use http::{Connection, Reply, post};
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 
@@ -65,5 +72,15 @@ impl Database {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path
+    }
+}
+
+/// Asks again and again, through real requests, until it is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::yield_now();
     }
 }
