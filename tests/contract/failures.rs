@@ -28,9 +28,9 @@ fn a_store_that_is_down_is_unavailable_and_serves_again_when_it_is_back() {
         let (ground, database) = Ground::new(configuration.backend);
         prepare(&database);
         let deployment = Deployment::start(configuration, database, &[]);
-        ground.take_away();
+        let away = ground.take_away();
         let answers = transcript(deployment.face().rest, &sample("the store is down"));
-        ground.bring_back();
+        away.bring_back();
         eventually("it serves again", || deployment.face().post(SAMPLE).status == 200);
         (configuration, answers)
     });

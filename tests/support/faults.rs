@@ -1,10 +1,10 @@
 //! What goes wrong around a gateway: a database that is gone, a transaction of somebody else's in the way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use diesel::{Connection, PgConnection, SqliteConnection, connection::SimpleConnection};
 
-use super::{Backend, Cluster, Database, Durability};
+use super::{Backend, Cluster, Database, Durability, cluster::Outage};
 
 /// What holds a database up: taken away from under a gateway, and brought back.
 pub struct Ground {
@@ -33,22 +33,33 @@ impl Ground {
 
     /// Stops the server, or moves the file's folder away. A file that is open can still be read, but a gateway that has
     /// not written yet cannot begin to.
-    pub fn take_away(&self) {
+    pub fn take_away(&self) -> Away<'_> {
         match &self.cluster {
-            Some(cluster) => cluster.stop(),
-            None => std::fs::rename(&self.volume, self.away()).unwrap(),
+            Some(cluster) => Away::Server(cluster.stop()),
+            None => {
+                let there = self.volume.with_file_name("away");
+                std::fs::rename(&self.volume, &there).unwrap();
+                Away::Folder {
+                    here: &self.volume,
+                    there,
+                }
+            }
         }
     }
+}
 
-    pub fn bring_back(&self) {
-        match &self.cluster {
-            Some(cluster) => cluster.start_again(),
-            None => std::fs::rename(self.away(), &self.volume).unwrap(),
+/// A ground that is not there.
+pub enum Away<'a> {
+    Server(Outage<'a>),
+    Folder { here: &'a Path, there: PathBuf },
+}
+
+impl Away<'_> {
+    pub fn bring_back(self) {
+        match self {
+            Self::Server(outage) => outage.end(),
+            Self::Folder { here, there } => std::fs::rename(there, here).unwrap(),
         }
-    }
-
-    fn away(&self) -> PathBuf {
-        self.volume.with_file_name("away")
     }
 }
 
@@ -63,7 +74,10 @@ impl Neighbour {
         match database.backend {
             Backend::Sqlite => {
                 let path = database.url.strip_prefix("sqlite://").unwrap();
-                Self::Sqlite(SqliteConnection::establish(path).unwrap())
+                let mut connection = SqliteConnection::establish(path).unwrap();
+                // The gateway may be writing just now.
+                connection.batch_execute("PRAGMA busy_timeout = 30000").unwrap();
+                Self::Sqlite(connection)
             }
             Backend::Postgres => Self::Postgres(PgConnection::establish(&database.url).unwrap()),
         }

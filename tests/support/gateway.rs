@@ -101,12 +101,12 @@ impl Gateway {
         });
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        let mut address = |name: &str, banner: &str| -> Option<SocketAddr> {
+        let address = |name: &str, banner: &str| -> Option<SocketAddr> {
             let line = banner.lines().find_map(|line| line.trim().strip_prefix(name))?;
             let text = line.trim().trim_start_matches("http://");
             text.split('/').next()?.parse().ok()
         };
-        // The banner is written at once, and ends with the line of the store or of the upstream.
+        // Every banner has the line of the store or of the upstream.
         while !banner
             .lines()
             .any(|line| ["store", "calls"].iter().any(|name| line.trim().starts_with(name)))
@@ -116,6 +116,10 @@ impl Gateway {
                 panic!("the gateway ended with {status}: {}", log.join().unwrap());
             }
         }
+        // It is written at once, so that what comes after that line, as of a demo, is here as well.
+        let rest = out.buffer().len();
+        banner.push_str(std::str::from_utf8(out.buffer()).unwrap());
+        out.consume(rest);
         Self {
             rest: address("REST", &banner).unwrap(),
             ops: address("ops", &banner).unwrap(),
