@@ -2,12 +2,11 @@
 //! holds more than a batch of it.
 
 use std::{
-    cell::Cell,
     fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
+    ops::RangeInclusive,
     path::Path,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -106,7 +105,12 @@ fn check(path: &Path, format: FileFormat) -> anyhow::Result<u64> {
         let row = row?;
         if let Err(fault) = row.customer {
             bad += 1;
-            progress.suspend(|| eprintln!("line {}: {fault}", row.line));
+            let (first, last) = row.lines.into_inner();
+            let end = match last - first {
+                0 => String::new(),
+                _ => format!(" (the row ends on line {last}: is a quote not closed?)"),
+            };
+            progress.suspend(|| eprintln!("line {first}: {fault}{end}"));
         }
     }
     progress.finish_and_clear();
@@ -131,9 +135,9 @@ fn progress(path: &Path, what: &'static str) -> anyhow::Result<ProgressBar> {
     Ok(ProgressBar::new(bytes).with_style(style).with_message(what))
 }
 
-/// A row of the file, good or bad.
+/// A row of the file, good or bad, and the lines that it is on.
 struct Row {
-    line: u64,
+    lines: RangeInclusive<u64>,
     customer: Result<NewCustomer, Fault>,
 }
 
@@ -174,66 +178,56 @@ fn known() -> String {
 /// The rows of a file. An item is an error only where reading cannot go on.
 enum Reading {
     Csv {
-        reader: csv::Reader<Bounded<File>>,
+        reader: csv::Reader<Lines>,
         columns: Vec<usize>,
         record: csv::ByteRecord,
-        budget: Budget,
     },
     Ndjson {
-        reader: BufReader<Bounded<File>>,
-        line: u64,
+        reader: Lines,
         buffer: Vec<u8>,
-        budget: Budget,
     },
 }
 
 impl Reading {
     fn open(path: &Path, format: FileFormat, progress: &ProgressBar) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        let budget = Budget::default();
-        budget.renew();
-        let file = Bounded {
-            inner: file,
-            budget: budget.clone(),
-            progress: progress.clone(),
-        };
+        let lines = Lines::new(file, progress.clone());
         Ok(match format {
             FileFormat::Ndjson => Self::Ndjson {
-                reader: BufReader::new(file),
-                line: 0,
+                reader: lines,
                 buffer: Vec::new(),
-                budget,
             },
             FileFormat::Csv => {
-                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-                let header = reader.headers().context("the header")?;
-                let columns = header
-                    .iter()
-                    .map(|name| column(name.trim_start_matches('\u{feff}').trim()));
-                let columns = columns.collect::<anyhow::Result<Vec<_>>>()?;
-                if !columns.contains(&0) {
-                    bail!("the header has no column email");
-                }
-                if (1..columns.len()).any(|at| columns[..at].contains(&columns[at])) {
-                    bail!("the header has a column twice");
-                }
+                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(lines);
+                let columns = columns(reader.headers().context("the header")?)?;
                 Self::Csv {
                     reader,
                     columns,
                     record: csv::ByteRecord::new(),
-                    budget,
                 }
             }
         })
     }
 }
 
-/// The number of a column by its name.
-fn column(name: &str) -> anyhow::Result<usize> {
-    COLUMNS
-        .iter()
-        .position(|(known, _)| *known == name)
-        .with_context(|| format!("the header has an unknown column {name:?} (known: {})", known()))
+/// What the columns of a file are. A header that is wrong is not quoted: it may be a row of a file without one.
+fn columns(header: &csv::StringRecord) -> anyhow::Result<Vec<usize>> {
+    let mut columns = Vec::with_capacity(header.len());
+    for (at, name) in header.iter().enumerate() {
+        let name = name.trim_start_matches('\u{feff}').trim();
+        let column = COLUMNS
+            .iter()
+            .position(|(known, _)| *known == name)
+            .with_context(|| format!("column {} of the header is unknown (known: {})", at + 1, known()))?;
+        if columns.contains(&column) {
+            bail!("the header has a column twice");
+        }
+        columns.push(column);
+    }
+    if !columns.contains(&0) {
+        bail!("the header has no column email");
+    }
+    Ok(columns)
 }
 
 impl Iterator for Reading {
@@ -245,40 +239,30 @@ impl Iterator for Reading {
                 reader,
                 columns,
                 record,
-                budget,
             } => {
-                budget.renew();
+                reader.get_mut().begin_row();
                 match reader.read_byte_record(record) {
                     Ok(false) => None,
-                    Ok(true) => {
-                        let line = record.position().map_or(0, csv::Position::line);
-                        Some(Ok(Row {
-                            line,
-                            customer: from_csv(columns, record),
-                        }))
-                    }
-                    Err(error) => Some(Err(error.into())),
+                    Ok(true) => Some(Ok(Row {
+                        lines: reader.get_ref().row(),
+                        customer: from_csv(columns, record),
+                    })),
+                    Err(error) => Some(Err(error).with_context(|| format!("line {}", reader.get_ref().row().start()))),
                 }
             }
-            Self::Ndjson {
-                reader,
-                line,
-                buffer,
-                budget,
-            } => loop {
-                budget.renew();
+            Self::Ndjson { reader, buffer } => loop {
+                reader.begin_row();
                 buffer.clear();
-                *line += 1;
                 match reader.read_until(b'\n', buffer) {
                     Ok(0) => return None,
                     Ok(_) if buffer.trim_ascii().is_empty() => {}
                     Ok(_) => {
                         return Some(Ok(Row {
-                            line: *line,
+                            lines: reader.row(),
                             customer: from_json(buffer),
                         }));
                     }
-                    Err(error) => return Some(Err(error).with_context(|| format!("line {line}"))),
+                    Err(error) => return Some(Err(error).with_context(|| format!("line {}", reader.row().start()))),
                 }
             },
         }
@@ -372,36 +356,78 @@ fn customer_of(values: [String; COLUMNS.len()]) -> Result<NewCustomer, Fault> {
     })
 }
 
-/// How many bytes may still be read for the row at hand.
-#[derive(Clone, Default)]
-struct Budget(Rc<Cell<usize>>);
+/// A file that is handed out line by line, so that it is known which lines a row is on, and that fails when a row does
+/// not end in time.
+struct Lines {
+    inner: BufReader<File>,
+    progress: ProgressBar,
+    /// The number of the line that was read from last.
+    line: u64,
+    /// Whether that line has been read to its end.
+    ended: bool,
+    /// The line on which the row at hand begins: blank lines before it are none of it.
+    first: Option<u64>,
+    /// How many bytes may still be read for the row at hand.
+    left: usize,
+}
 
-impl Budget {
-    fn renew(&self) {
-        self.0.set(MAX_ROW);
+impl Lines {
+    fn new(file: File, progress: ProgressBar) -> Self {
+        Self {
+            inner: BufReader::new(file),
+            progress,
+            line: 0,
+            ended: true,
+            first: None,
+            left: MAX_ROW,
+        }
+    }
+
+    /// What is read from now on is another row.
+    fn begin_row(&mut self) {
+        self.first = None;
+        self.left = MAX_ROW;
+    }
+
+    /// The lines that the row at hand has had so far.
+    fn row(&self) -> RangeInclusive<u64> {
+        self.first.unwrap_or(self.line)..=self.line
     }
 }
 
-/// A file that fails when a row does not end in time.
-struct Bounded<R> {
-    inner: R,
-    budget: Budget,
-    progress: ProgressBar,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.0.get();
-        let read = self.inner.read(buffer)?;
-        self.progress.inc(read as u64);
-        // What is read ahead of the row at hand is no more than a buffer.
-        self.budget.0.set(left.saturating_sub(read));
-        if left == 0 && read > 0 {
+impl BufRead for Lines {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let available = self.inner.fill_buf()?;
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(available.len(), |end| end + 1);
+        if length > self.left {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("a row is longer than {MAX_ROW} bytes: is a quote not closed?"),
             ));
         }
+        Ok(&available[..length])
+    }
+
+    fn consume(&mut self, count: usize) {
+        let Some(taken @ [.., last]) = self.inner.buffer().get(..count) else {
+            return;
+        };
+        self.line += u64::from(self.ended);
+        self.ended = *last == b'\n';
+        if self.first.is_none() && !taken.trim_ascii().is_empty() {
+            self.first = Some(self.line);
+        }
+        self.left = self.left.saturating_sub(count);
+        self.inner.consume(count);
+        self.progress.inc(count as u64);
+    }
+}
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
         Ok(read)
     }
 }
