@@ -1,6 +1,6 @@
 //! The gRPC face, seen by a client that knows nothing but reflection.
 
-mod client;
+pub mod client;
 mod errors;
 mod grpcurl;
 mod health;
