@@ -24,7 +24,7 @@ use std::thread;
 use configuration::{Configuration, Deployment};
 use transcript::transcript;
 
-use crate::support::{Database, post};
+use crate::support::{self, Database, post};
 
 /// A row of a table: what it shows, and the request as it is sent.
 pub type Row = (&'static str, Vec<u8>);
@@ -71,12 +71,8 @@ pub fn everywhere(
 
 /// Compares the answers of each configuration with the golden file of that name.
 pub fn compare(golden: &str, transcripts: &[(Configuration, String)]) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("golden");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
     for (configuration, transcript) in transcripts {
         eprintln!("comparing: {configuration}");
-        settings.bind(|| insta::assert_snapshot!(golden, transcript));
+        support::golden(golden, transcript);
     }
 }

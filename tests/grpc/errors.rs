@@ -244,7 +244,7 @@ fn a_full_queue_is_said_at_once() {
         let (answers, arrived) = mpsc::channel();
         for _ in 0..CALLERS {
             let (answers, address) = (answers.clone(), served.gateway.grpc.unwrap());
-            thread::spawn(move || answers.send(super::update(&Client::connect(address))));
+            thread::spawn(move || drop(answers.send(super::update(&Client::connect(address)))));
         }
         // One is being written and one waits, at most: the others must be refused while these hang.
         for answer in arrived.iter().take(CALLERS - 2) {

@@ -8,7 +8,7 @@ use super::{
     client::{Client, SERVICE},
     reflection::{v1, v1alpha},
 };
-use crate::support::{Backend, Gateway};
+use crate::support::{Backend, Gateway, golden};
 
 #[test]
 fn both_versions_of_reflection_tell_the_same() {
@@ -36,11 +36,7 @@ fn the_surface_of_the_contract_is_pinned() {
     let database = Backend::Sqlite.database();
     let gateway = Gateway::start(&database, &[]);
     let file = Client::connect(gateway.grpc.unwrap()).service().parent_file();
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../golden");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!("proto_surface", surface(&file)));
+    golden("proto_surface", &surface(&file));
 }
 
 /// The file without its comments.

@@ -3,12 +3,14 @@
 mod cluster;
 mod faults;
 mod gateway;
+mod golden;
 mod http;
 mod seed;
 
 pub use cluster::{Cluster, Durability};
 pub use faults::{Ground, Neighbour};
 pub use gateway::{Gateway, Output, dcams};
+pub use golden::golden;
 pub use http::{Connection, Reply, post};
 
 use std::{
