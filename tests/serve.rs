@@ -343,7 +343,7 @@ fn readiness_follows_the_database_and_liveness_does_not() {
     assert_eq!(gateway.post(SAMPLE).status, 200);
     for round in 0..2 {
         assert_eq!(gateway.get("/readyz").status, 200);
-        cluster.stop();
+        let outage = cluster.stop();
         until("the gateway is not ready", || {
             (gateway.get("/readyz").status == 503).then_some(())
         });
@@ -352,7 +352,7 @@ fn readiness_follows_the_database_and_liveness_does_not() {
         if round == 0 {
             assert_unavailable(&gateway.post(SAMPLE));
         }
-        cluster.resume();
+        outage.end();
         until("the gateway is ready", || {
             (gateway.get("/readyz").status == 200).then_some(())
         });

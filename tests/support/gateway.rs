@@ -175,7 +175,7 @@ impl Gateway {
     /// Sends a signal, such as `TERM` or `KILL`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
+            .args(["-s", name, &self.pid().to_string()])
             .status()
             .unwrap();
         assert!(status.success());

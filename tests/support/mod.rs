@@ -1,12 +1,17 @@
 //! What the tests stand on: databases of their own, the program as a process, and raw requests.
 
 mod cluster;
+mod faults;
 mod gateway;
+mod golden;
 mod http;
+mod seed;
 mod session;
 
 pub use cluster::{Cluster, Durability};
+pub use faults::Ground;
 pub use gateway::{Gateway, Output, dcams, program, run};
+pub use golden::golden;
 pub use http::{Connection, Reply, post};
 pub use session::Session;
 
@@ -100,4 +105,10 @@ impl Database {
         std::fs::write(&path, content).unwrap();
         path
     }
+}
+
+/// Asks again and again until it is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    until(what, || is_so().then_some(()));
 }

@@ -44,12 +44,18 @@ impl Session {
         }
     }
 
-    /// Makes every change of a customer wait, until [`Self::release`] or the end of the session.
+    /// Makes every change of a customer wait, and lets reads pass, until [`Self::release`] or the end of the session.
     pub fn hold_customers(&mut self) {
         match self {
             Self::Sqlite(_) => self.execute("BEGIN IMMEDIATE"),
-            Self::Postgres(_) => self.execute("BEGIN; SELECT FROM customers FOR UPDATE"),
+            Self::Postgres(_) => self.execute("BEGIN; LOCK TABLE customers IN EXCLUSIVE MODE"),
         }
+    }
+
+    /// The same, from the beginning of the session.
+    pub fn holding_customers(mut self) -> Self {
+        self.hold_customers();
+        self
     }
 
     /// Lets those who wait go on.

@@ -131,7 +131,9 @@ fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
 /// A channel to the gRPC face of another process, which need not be there yet.
 fn connect(uri: &http::Uri) -> anyhow::Result<Channel> {
     // A password in it would be printed with it; whose calls they are, each request says itself.
-    let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let plain = uri
+        .authority()
+        .is_some_and(|authority| !authority.as_str().contains('@'));
     if uri.scheme_str() != Some("http") || !plain {
         bail!("--upstream needs a URL of the form http://HOST:PORT");
     }

@@ -114,13 +114,13 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Every refusal of ours carries details; one without them is tonic's own. It calls a message that is too large
-/// OUT_OF_RANGE, and one that cannot be decoded INTERNAL.
+/// OUT_OF_RANGE, or RESOURCE_EXHAUSTED where it is so only when inflated, and one that cannot be decoded INTERNAL.
 fn in_our_words(response: Response<Body>) -> Response<Body> {
     if response.headers().contains_key("grpc-status-details-bin") {
         return response;
     }
     match code(response.headers()) {
-        Code::OutOfRange => Status::from(Reason::BodyTooLarge).into_http(),
+        Code::OutOfRange | Code::ResourceExhausted => Status::from(Reason::BodyTooLarge).into_http(),
         Code::Internal => {
             let refusal = Status::from(Reason::MalformedBody);
             let details = refusal.details().to_vec().into();
