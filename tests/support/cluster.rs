@@ -1,7 +1,7 @@
 //! A PostgreSQL server that lives as long as the process that started it.
 
 use std::{
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -9,6 +9,8 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
 };
+
+use tokio::net::TcpSocket;
 
 /// Whether the server waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Durability {
 pub struct Cluster {
     port: u16,
     bin: PathBuf,
+    dir: PathBuf,
+    durability: Durability,
     databases: AtomicU32,
     _watchdog: Child,
 }
@@ -47,11 +51,9 @@ impl Cluster {
             // PostgreSQL refuses to run as root.
             run(Command::new("chown").arg("postgres").arg(&dir));
         }
-        let data = dir.join("data");
         run(as_postgres(&bin.join("initdb"))
             .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
-            .arg(&data));
-        let fsync = if durability == Durability::Full { "on" } else { "off" };
+            .arg(dir.join("data")));
         // Another process may take the port between our look and the server's: then another port.
         let port = (0..5)
             .map(|_| {
@@ -61,29 +63,8 @@ impl Cluster {
                     .unwrap()
                     .port()
             })
-            .find(|port| {
-                let options = format!(
-                    "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
-                     -c fsync={fsync} -c logging_collector=off",
-                    dir.display()
-                );
-                as_postgres(&bin.join("pg_ctl"))
-                    .args(["start", "-w", "-s", "-D"])
-                    .arg(&data)
-                    .arg("-l")
-                    .arg(dir.join("log"))
-                    .args(["-o", &options])
-                    .stdin(Stdio::null())
-                    .status()
-                    .unwrap()
-                    .success()
-            })
-            .unwrap_or_else(|| {
-                panic!(
-                    "PostgreSQL did not start: {}",
-                    std::fs::read_to_string(dir.join("log")).unwrap_or_default()
-                )
-            });
+            .find(|port| launch(&bin, &dir, *port, durability))
+            .unwrap_or_else(|| panic!("PostgreSQL did not start: {}", log(&dir)));
         let script = r#"cat >/dev/null; "$1" stop -s -m immediate -D "$2/data"; rm -rf "$2""#;
         let watchdog = as_postgres(Path::new("sh"))
             .args(["-c", script, "sh"])
@@ -97,6 +78,8 @@ impl Cluster {
         Self {
             port,
             bin,
+            dir,
+            durability,
             databases: AtomicU32::new(0),
             _watchdog: watchdog,
         }
@@ -120,6 +103,62 @@ impl Cluster {
     pub fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
+
+    /// Stops the server as a crash would, for as long as the outage is kept.
+    pub fn stop(&self) -> Outage<'_> {
+        run(as_postgres(&self.bin.join("pg_ctl"))
+            .args(["stop", "-w", "-s", "-m", "immediate", "-D"])
+            .arg(self.dir.join("data")));
+        let port = TcpSocket::new_v4().unwrap();
+        port.set_reuseaddr(true).unwrap();
+        port.bind((Ipv4Addr::LOCALHOST, self.port).into()).unwrap();
+        Outage { cluster: self, port }
+    }
+}
+
+/// A server that is down.
+pub struct Outage<'a> {
+    cluster: &'a Cluster,
+    /// Bound and not listening: who connects is refused, and nobody else gets the port meanwhile.
+    port: TcpSocket,
+}
+
+impl Outage<'_> {
+    /// Starts the server again, and waits until it is ready.
+    pub fn end(self) {
+        let Self { cluster, port } = self;
+        drop(port);
+        assert!(
+            launch(&cluster.bin, &cluster.dir, cluster.port, cluster.durability),
+            "PostgreSQL did not start again: {}",
+            log(&cluster.dir)
+        );
+    }
+}
+
+/// Starts a server on its folder, and tells whether it is ready.
+fn launch(bin: &Path, dir: &Path, port: u16, durability: Durability) -> bool {
+    let fsync = if durability == Durability::Full { "on" } else { "off" };
+    let options = format!(
+        "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
+         -c fsync={fsync} -c logging_collector=off",
+        dir.display()
+    );
+    as_postgres(&bin.join("pg_ctl"))
+        .args(["start", "-w", "-s", "-D"])
+        .arg(dir.join("data"))
+        .arg("-l")
+        .arg(dir.join("log"))
+        .args(["-o", &options])
+        .stdin(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+/// What a server has said.
+fn log(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("log")).unwrap_or_default()
 }
 
 /// Where the server's programs are.

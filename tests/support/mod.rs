@@ -3,10 +3,12 @@
 mod cluster;
 mod gateway;
 mod http;
+mod sql;
 
 pub use cluster::{Cluster, Durability};
 pub use gateway::{Gateway, Output, dcams};
 pub use http::{Connection, Reply};
+pub use sql::{Hold, Sql};
 
 use std::{fmt, path::PathBuf};
 
@@ -24,15 +26,16 @@ impl Backend {
 
     /// A new, empty database of this kind.
     pub fn database(self) -> Database {
-        let dir = tempfile::tempdir().unwrap();
-        let url = match self {
-            Self::Sqlite => format!("sqlite://{}", dir.path().join("dcams.db").display()),
-            Self::Postgres => Cluster::shared().create_database(),
-        };
-        Database {
-            backend: self,
-            url,
-            dir,
+        match self {
+            Self::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                Database {
+                    backend: self,
+                    url: format!("sqlite://{}", dir.path().join(Database::FILE).display()),
+                    dir,
+                }
+            }
+            Self::Postgres => Database::on(Cluster::shared()),
         }
     }
 }
@@ -55,6 +58,23 @@ pub struct Database {
 }
 
 impl Database {
+    /// The name of a SQLite database in the test's folder.
+    pub const FILE: &str = "dcams.db";
+
+    /// A new, empty database on a server.
+    pub fn on(cluster: &Cluster) -> Self {
+        Self {
+            backend: Backend::Postgres,
+            url: cluster.create_database(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A connection for statements of the test's own.
+    pub fn sql(&self) -> Sql {
+        Sql::open(self)
+    }
+
     /// A path in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

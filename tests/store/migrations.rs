@@ -1,0 +1,141 @@
+//! Migrations: one of many that start at once migrates, and a schema that does not fit is refused untouched.
+
+use std::sync::Barrier;
+
+use store::{Error, Migrate, Settings};
+
+use super::{Bench, block_on, try_open};
+use crate::support::{Backend, Database};
+
+/// A test of an empty database, on both.
+macro_rules! on_both_empty {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $test() { super::$test(&crate::support::Backend::Sqlite.database()); })*
+        }
+
+        mod postgres {
+            $(#[test] fn $test() { super::$test(&crate::support::Backend::Postgres.database()); })*
+        }
+    };
+}
+
+on_both_empty![
+    of_many_that_open_an_empty_database_at_once_all_succeed,
+    a_check_refuses_an_empty_database_and_changes_nothing,
+    a_check_accepts_a_schema_that_is_up_to_date,
+    a_check_needs_no_more_than_to_read,
+    a_schema_of_a_newer_program_is_refused,
+    a_schema_that_is_not_to_be_looked_at_is_taken_as_it_is,
+];
+
+fn attempt(database: &Database, migrate: Migrate) -> store::Result<store::Store> {
+    try_open(database, migrate, &Settings::default())
+}
+
+#[track_caller]
+fn refused(database: &Database, migrate: Migrate) -> String {
+    match attempt(database, migrate) {
+        Err(Error::Schema(message)) => message,
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("{migrate:?} opened the store"),
+    }
+}
+
+/// How many tables there are.
+fn tables(database: &Database) -> i64 {
+    database.sql().number(match database.backend {
+        Backend::Sqlite => "(SELECT count(*) FROM sqlite_schema)",
+        Backend::Postgres => "(SELECT count(*) FROM pg_tables WHERE schemaname = 'public')",
+    })
+}
+
+fn of_many_that_open_an_empty_database_at_once_all_succeed(database: &Database) {
+    const GATEWAYS: usize = 8;
+    let barrier = Barrier::new(GATEWAYS);
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let gateways: Vec<_> = (0..GATEWAYS)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    attempt(database, Migrate::Auto).map(drop)
+                })
+            })
+            .collect();
+        gateways.into_iter().map(|gateway| gateway.join().unwrap()).collect()
+    });
+    for result in opened {
+        result.unwrap();
+    }
+    attempt(database, Migrate::Check).unwrap();
+}
+
+fn a_check_refuses_an_empty_database_and_changes_nothing(database: &Database) {
+    let message = refused(database, Migrate::Check);
+    assert!(message.contains("dcams-gateway migrate"), "{message}");
+    assert_eq!(tables(database), 0);
+}
+
+fn a_check_accepts_a_schema_that_is_up_to_date(database: &Database) {
+    attempt(database, Migrate::Auto).unwrap();
+    for migrate in [Migrate::Check, Migrate::Auto, Migrate::Off] {
+        attempt(database, migrate).unwrap();
+    }
+}
+
+fn a_check_needs_no_more_than_to_read(database: &Database) {
+    attempt(database, Migrate::Auto).unwrap();
+    let mut sql = database.sql();
+    match database.backend {
+        // Whoever writes holds this lock.
+        Backend::Sqlite => sql.run("BEGIN IMMEDIATE"),
+        Backend::Postgres => sql.run("REVOKE ALL ON SCHEMA public FROM public; GRANT USAGE ON SCHEMA public TO public"),
+    }
+    let reader = match database.backend {
+        Backend::Sqlite => try_open(
+            database,
+            Migrate::Check,
+            &Settings {
+                statement: std::time::Duration::from_millis(1),
+                ..Settings::default()
+            },
+        ),
+        Backend::Postgres => {
+            sql.run("DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader");
+            let url = database.url.replace("postgres@", "reader@");
+            store::Store::open(&url.parse().unwrap(), Migrate::Check, &Settings::default())
+        }
+    };
+    reader.unwrap();
+}
+
+fn a_schema_of_a_newer_program_is_refused(database: &Database) {
+    attempt(database, Migrate::Auto).unwrap();
+    let before = tables(database);
+    database
+        .sql()
+        .run("INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000001')");
+    for migrate in [Migrate::Auto, Migrate::Check] {
+        let message = refused(database, migrate);
+        assert!(message.contains("newer"), "{message}");
+        assert!(message.contains("99991231000001"), "{message}");
+    }
+    assert_eq!(tables(database), before);
+    attempt(database, Migrate::Off).unwrap();
+}
+
+fn a_schema_that_is_not_to_be_looked_at_is_taken_as_it_is(database: &Database) {
+    block_on(async {
+        let store = attempt(database, Migrate::Off).unwrap();
+        store.ping(super::soon()).await.unwrap();
+        let answer = store.accounts(super::soon()).await;
+        assert!(matches!(answer, Err(Error::Internal(_))), "{answer:?}");
+    });
+    assert_eq!(tables(database), 0);
+    // Nothing that it left behind is in the way.
+    block_on(async {
+        let bench = Bench::on(database.backend.database()).await;
+        bench.store.ping(super::soon()).await.unwrap();
+    });
+    attempt(database, Migrate::Auto).unwrap();
+}

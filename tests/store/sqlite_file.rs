@@ -1,0 +1,171 @@
+//! What is special about a store in a SQLite file: who may read it, what survives, and how large its WAL becomes.
+
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::Integer};
+use store::{Error, NewCustomer, Profile, Settings, Status};
+use tokio::task::JoinSet;
+
+use super::{Bench, STATUSES, block_on, new_customer, recovered, soon};
+use crate::support::{Backend, Database, Hold, Sql};
+
+/// How many changes there are between two checkpoints, at least.
+const ROUND: usize = 2_000;
+
+fn test(test: impl AsyncFnOnce(Bench)) {
+    block_on(async { test(Bench::on(Backend::Sqlite.database()).await).await });
+}
+
+/// What SQLite says of the WAL, without doing anything to it.
+#[derive(Debug, QueryableByName)]
+struct Wal {
+    /// Its pages.
+    #[diesel(sql_type = Integer)]
+    log: i32,
+    /// Those of them that are in the database as well.
+    #[diesel(sql_type = Integer)]
+    checkpointed: i32,
+}
+
+fn wal(database: &Database) -> Wal {
+    match database.sql() {
+        Sql::Sqlite(mut connection) => sql_query("PRAGMA wal_checkpoint(NOOP)")
+            .get_result(&mut connection)
+            .unwrap(),
+        Sql::Postgres(_) => unreachable!("no WAL of SQLite's"),
+    }
+}
+
+/// The size of the WAL's file.
+fn wal_bytes(database: &Database) -> u64 {
+    std::fs::metadata(database.path("dcams.db-wal")).unwrap().len()
+}
+
+/// Makes as many changes as make a checkpoint due.
+async fn write_round(bench: &Bench, round: usize) {
+    let mut tasks = JoinSet::new();
+    for task in 0..50 {
+        let changes: Vec<_> = (0..ROUND / 50)
+            .map(|number| bench.change("a@example.com", STATUSES[(round + task + number) % 3]))
+            .collect();
+        let store = bench.store.clone();
+        tasks.spawn(async move {
+            for change in changes {
+                store.set_status(change, soon()).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+#[test]
+fn nobody_else_can_read_the_files() {
+    test(async |bench| {
+        bench.register(&["a@example.com"]).await;
+        bench.set("a@example.com", Status::Pass).await.unwrap();
+        for name in ["dcams.db", "dcams.db-wal", "dcams.db-shm"] {
+            let mode = std::fs::metadata(bench.database.path(name))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    });
+}
+
+#[test]
+fn the_file_is_in_wal_mode_with_small_pages() {
+    test(async |bench| {
+        let mut sql = bench.database.sql();
+        assert_eq!(sql.number("(SELECT journal_mode = 'wal' FROM pragma_journal_mode)"), 1);
+        assert_eq!(sql.number("(SELECT page_size FROM pragma_page_size)"), 1_024);
+    });
+}
+
+#[test]
+fn the_wal_is_copied_into_the_database_while_changes_are_made_and_starts_over() {
+    test(async |bench| {
+        bench.register(&["a@example.com"]).await;
+        let mut largest = 0;
+        for round in 0..8 {
+            write_round(&bench, round).await;
+            // The checkpoint that is due now comes by itself, on another thread.
+            while !matches!(wal(&bench.database), Wal { log, checkpointed } if log == checkpointed) {
+                tokio::task::yield_now().await;
+            }
+            match round {
+                0 => largest = wal_bytes(&bench.database),
+                // It may grow a little: a round is not made of equally many batches each time.
+                _ => assert!(
+                    wal_bytes(&bench.database) < 3 * largest,
+                    "round {round} added to the WAL"
+                ),
+            }
+        }
+        let history = bench.whole_history("a@example.com").await;
+        assert!(history.len() > ROUND, "{} changes", history.len());
+    });
+}
+
+#[test]
+fn a_reader_that_does_not_end_holds_up_no_change() {
+    test(async |bench| {
+        // So large that one round fills more than the WAL may have.
+        let large = NewCustomer {
+            profile: Profile {
+                address: "canary".repeat(8 * 1_024),
+                ..Profile::default()
+            },
+            ..new_customer("a@example.com")
+        };
+        bench.import(vec![large]).await.unwrap();
+        let mut reader = bench.database.sql();
+        reader.run("BEGIN; SELECT count(*) FROM customers");
+        for round in 0..3 {
+            write_round(&bench, round).await;
+        }
+        reader.run("COMMIT");
+        bench.whole_history("a@example.com").await;
+    });
+}
+
+#[test]
+fn a_file_that_another_program_keeps_locked_is_unavailable_and_works_again_when_it_is_let_go() {
+    test(async |bench| {
+        bench.register(&["a@example.com"]).await;
+        let store = bench.another(&Settings {
+            statement: Duration::from_millis(20),
+            ..Settings::default()
+        });
+        let change = || bench.change("a@example.com", Status::Pass);
+
+        let hold = Hold::on(&bench.database);
+        let answer = store.set_status(change(), soon()).await;
+        assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+        let answer = store.ping(soon()).await;
+        assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+        let name = "other".parse().unwrap();
+        let answer = store.create_account(&name, "hash".to_owned(), soon()).await;
+        assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+        let read = store.customer(bench.shop, super::key("a@example.com"), soon()).await;
+        assert_eq!(read.unwrap().status, Status::Pending, "who reads is not held up");
+        hold.release();
+
+        recovered(&store).await;
+        store.set_status(change(), soon()).await.unwrap();
+        assert_eq!(bench.whole_history("a@example.com").await.len(), 2);
+    });
+}
+
+#[test]
+fn a_store_that_is_closed_leaves_one_file_that_holds_everything() {
+    test(async |bench| {
+        bench.register(&["a@example.com"]).await;
+        bench.set("a@example.com", Status::Pass).await.unwrap();
+        let Bench { database, store, shop } = bench;
+        drop(store);
+        let store = super::open(&database, &Settings::default());
+        let customer = store.customer(shop, super::key("a@example.com"), soon()).await.unwrap();
+        assert_eq!(customer.status, Status::Pass);
+    });
+}
