@@ -106,6 +106,11 @@ impl Connector {
         &self.location
     }
 
+    /// Whether there is nothing yet: to connect makes it.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(&self.location, Location::Sqlite(path) if !path.exists())
+    }
+
     /// A new connection, set up for use.
     pub(crate) fn connect(&self) -> Result<AnyConnection> {
         match &self.location {

@@ -102,7 +102,7 @@ impl Store {
     /// that this program needs.
     pub fn open(location: &Location, migrate: Migrate, settings: &Settings) -> Result<Self> {
         let connector = connection::Connector::new(location.clone(), settings);
-        migrations::run(&mut connector.connect()?, migrate)?;
+        migrations::run(&connector, migrate)?;
         Ok(Self {
             pool: Pool::start(connector.clone(), settings)?,
             writer: Arc::new(Writer::start(&connector, settings)?),
