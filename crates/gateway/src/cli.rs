@@ -54,6 +54,8 @@ pub(crate) struct LogOptions {
     pub(crate) level: LogLevel,
     /// How messages are written
     #[arg(
+        // A global flag shares its id with no flag of any command: `customer import` has a format of its own.
+        id = "log_format",
         long = "log-format",
         env = "DCAMS_LOG_FORMAT",
         value_name = "FORMAT",
@@ -318,5 +320,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_import_has_a_format_beside_that_of_the_log() {
+        let line = "dcams-gateway customer import a --account b --format csv --log-format json";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Customer(CustomerCommand::Import { format, .. }) = cli.command else {
+            panic!("not an import");
+        };
+        assert_eq!(format, Some(FileFormat::Csv));
+        assert!(matches!(cli.log.format, LogFormat::Json));
     }
 }
