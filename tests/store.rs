@@ -14,15 +14,20 @@ use store::{
 
 use crate::support::{Backend, Database};
 
-/// Makes a test for each database of every function that is named: a failure then names the database.
+/// Makes a test for each database of every function that is named: a failure then names the database. Each is given what
+/// it needs by the function before the semicolon.
 macro_rules! on_both {
-    ($($test:ident),* $(,)?) => {
+    ($run:path; $($test:ident),* $(,)?) => {
         mod sqlite {
-            $(#[test] fn $test() { $crate::store::Bench::run($crate::support::Backend::Sqlite, super::$test); })*
+            use super::*;
+
+            $(#[test] fn $test() { $run(crate::support::Backend::Sqlite, super::$test); })*
         }
 
         mod postgres {
-            $(#[test] fn $test() { $crate::store::Bench::run($crate::support::Backend::Postgres, super::$test); })*
+            use super::*;
+
+            $(#[test] fn $test() { $run(crate::support::Backend::Postgres, super::$test); })*
         }
     };
 }

@@ -5,6 +5,7 @@ use store::{AccountName, Error};
 use super::{Bench, account, soon};
 
 on_both![
+    Bench::run;
     a_new_account_is_enabled_and_keeps_its_hash,
     a_name_is_taken_once,
     a_name_is_taken_once_also_when_many_want_it_at_once,

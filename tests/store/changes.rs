@@ -1,14 +1,21 @@
 //! Changes of status: what they return, what they record, and what happens to those that wait.
 
-use std::{collections::HashSet, pin::Pin, task::Poll, time::Instant};
+use std::{
+    collections::HashSet,
+    num::NonZeroUsize,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use store::{Authority, Change, Customer, Error, Principal, Result, Settings, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, account, begin, credentials, key, new_customer, origin, poll_once, soon};
+use super::{Bench, STATUSES, account, begin, credentials, origin, poll_once, soon};
 use crate::support::Hold;
 
 on_both![
+    Bench::run;
     a_change_returns_the_customer_as_it_is_afterwards,
     a_change_is_recorded_with_its_cause,
     a_change_that_cannot_be_recorded_is_not_made,
@@ -29,8 +36,8 @@ on_both![
 /// One change in a transaction, and one worker for all customers: what waits is where the test expects it.
 fn one_by_one() -> Settings {
     Settings {
-        batch: 1.try_into().unwrap(),
-        writers: 1.try_into().unwrap(),
+        batch: NonZeroUsize::MIN,
+        writers: NonZeroUsize::MIN,
         ..Settings::default()
     }
 }
@@ -197,8 +204,9 @@ async fn a_change_whose_deadline_passes_in_the_queue_is_not_made(bench: Bench) {
 
     let hold = Hold::on(&bench.database);
     let first = begin(store.set_status(bench.change("a@example.com", Status::Pass), soon())).await;
-    let deadline = Instant::now() + std::time::Duration::from_millis(5);
+    let deadline = Instant::now() + Duration::from_millis(5);
     let second = begin(store.set_status(bench.change("b@example.com", Status::Pass), deadline)).await;
+    // What is waited for is nothing else but that moment.
     tokio::time::sleep_until(deadline.into()).await;
     hold.release();
 
@@ -269,7 +277,7 @@ async fn each_change_of_a_batch_is_judged_alone(bench: Bench) {
         ..bench.change(email, Status::Pass)
     };
     let store = bench.another(&Settings {
-        writers: 1.try_into().unwrap(),
+        writers: NonZeroUsize::MIN,
         ..Settings::default()
     });
 
@@ -395,18 +403,11 @@ async fn a_change_beyond_the_queue_is_refused_at_once_and_the_rest_is_made(bench
 }
 
 async fn a_change_is_made_although_its_caller_went_away(bench: Bench) {
-    bench.import(vec![new_customer("a@example.com")]).await.unwrap();
+    bench.register(&["a@example.com"]).await;
     let hold = Hold::on(&bench.database);
     let abandoned = begin(bench.set("a@example.com", Status::Pass)).await;
     drop(abandoned);
-    let next = begin(bench.store.set_status(
-        Change {
-            email: key("a@example.com"),
-            ..bench.change("a@example.com", Status::Fail)
-        },
-        soon(),
-    ))
-    .await;
+    let next = begin(bench.set("a@example.com", Status::Fail)).await;
     hold.release();
     next.await.unwrap();
     let history = bench.whole_history("a@example.com").await;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::{Bench, STATUSES, account, new_customer, origin, soon};
 
 on_both![
+    Bench::run;
     a_new_customer_is_pending_and_its_history_begins_from_nothing,
     a_new_customer_may_begin_with_a_status,
     what_is_empty_keeps_what_is_stored,

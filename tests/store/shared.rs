@@ -1,14 +1,16 @@
-//! Two stores on one database at once, as two gateways have them.
+//! Two stores on one database, at once or one after the other, as two gateways have them.
 
 use store::{Change, Error, Settings, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, credentials, origin, soon};
+use super::{Bench, STATUSES, credentials, key, open, origin, soon};
 
 on_both![
+    Bench::run;
     changes_of_the_same_customers_through_two_stores_lose_nothing,
     credentials_that_one_store_changes_are_refused_by_the_other_at_once,
     what_one_store_has_changed_the_other_reads_at_once,
+    what_was_changed_is_there_when_the_store_is_opened_again,
 ];
 
 async fn changes_of_the_same_customers_through_two_stores_lose_nothing(bench: Bench) {
@@ -80,10 +82,18 @@ async fn what_one_store_has_changed_the_other_reads_at_once(bench: Bench) {
     bench.register(&["a@example.com"]).await;
     let other = bench.another(&Settings::default());
     for round in 0..30 {
-        let status = STATUSES[round % 3];
-        let changed = bench.set("a@example.com", status).await.unwrap();
-        let email = super::key("a@example.com");
-        assert_eq!(other.customer(bench.shop, email, soon()).await.unwrap(), changed);
+        let changed = bench.set("a@example.com", STATUSES[round % 3]).await.unwrap();
+        let read = other.customer(bench.shop, key("a@example.com"), soon()).await;
+        assert_eq!(read.unwrap(), changed);
     }
-    assert_ne!(bench.customer("a@example.com").await.status, Status::Pass);
+}
+
+async fn what_was_changed_is_there_when_the_store_is_opened_again(bench: Bench) {
+    bench.register(&["a@example.com"]).await;
+    let changed = bench.set("a@example.com", Status::Pass).await.unwrap();
+    let Bench { database, store, shop } = bench;
+    drop(store);
+    let store = open(&database, &Settings::default());
+    let read = store.customer(shop, key("a@example.com"), soon()).await;
+    assert_eq!(read.unwrap(), changed);
 }
