@@ -1,1 +1,225 @@
-//! What a store promises, on both databases.
+//! What a store promises, written once and kept on both databases.
+
+use std::{
+    pin::Pin,
+    str::FromStr,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use store::{
+    Authority, Change, Customer, Email, EmailKey, Face, Location, Migrate, NewCustomer, Origin, Principal, Profile,
+    Result, Settings, Status, StatusChange, Store,
+};
+
+use crate::support::{Backend, Database};
+
+/// Makes a test for each database of every function that is named: a failure then names the database. Each is given what
+/// it needs by the function before the semicolon.
+macro_rules! on_both {
+    ($run:path; $($test:ident),* $(,)?) => {
+        mod sqlite {
+            use super::*;
+
+            $(#[test] fn $test() { $run(crate::support::Backend::Sqlite, super::$test); })*
+        }
+
+        mod postgres {
+            use super::*;
+
+            $(#[test] fn $test() { $run(crate::support::Backend::Postgres, super::$test); })*
+        }
+    };
+}
+
+mod accounts;
+mod changes;
+mod imports;
+mod migrations;
+mod outage;
+mod reads;
+mod shared;
+mod sqlite_file;
+
+/// Every status there is.
+const STATUSES: [Status; 3] = [Status::Pass, Status::Pending, Status::Fail];
+
+/// An open store on a database of its own, in which the account `shop` has no customers yet.
+struct Bench {
+    database: Database,
+    store: Store,
+    shop: Principal,
+}
+
+impl Bench {
+    /// Runs a test on a bench. A test that hangs fails.
+    fn run(backend: Backend, test: impl AsyncFnOnce(Self)) {
+        block_on(async {
+            test(Self::on(backend.database()).await).await;
+        });
+    }
+
+    /// A bench on an empty database.
+    async fn on(database: Database) -> Self {
+        let store = open(&database, &Settings::default());
+        let shop = account(&store, "shop").await;
+        Self { database, store, shop }
+    }
+
+    /// Another store on the same database, as another gateway has it.
+    fn another(&self, settings: &Settings) -> Store {
+        open(&self.database, settings)
+    }
+
+    /// Registers customers of the shop, of whom nothing is known but their addresses.
+    async fn register(&self, emails: &[&str]) {
+        let new = emails.iter().map(|email| new_customer(email)).collect();
+        self.import(new).await.unwrap();
+    }
+
+    /// Imports customers of the shop.
+    async fn import(&self, new: Vec<NewCustomer>) -> Result<store::Imported> {
+        self.store
+            .import(self.shop.account, new, origin("import"), soon())
+            .await
+    }
+
+    /// A change of status in the shop.
+    fn change(&self, email: &str, status: Status) -> Change {
+        Change {
+            principal: self.shop,
+            email: key(email),
+            status,
+            origin: origin("request"),
+        }
+    }
+
+    /// Sets the status of a customer of the shop.
+    async fn set(&self, email: &str, status: Status) -> Result<Customer> {
+        self.store.set_status(self.change(email, status), soon()).await
+    }
+
+    /// A customer of the shop.
+    async fn customer(&self, email: &str) -> Customer {
+        self.store.customer(self.shop, key(email), soon()).await.unwrap()
+    }
+
+    /// All changes of a customer of the shop.
+    async fn history(&self, email: &str) -> Vec<StatusChange> {
+        self.store
+            .history(self.shop, key(email), u32::MAX, soon())
+            .await
+            .unwrap()
+    }
+
+    /// The history of a customer of the shop, once it is found to be whole: dense numbers, each change begins where the
+    /// one before ended and is no earlier, and the last ends with the customer as it is.
+    async fn whole_history(&self, email: &str) -> Vec<StatusChange> {
+        let (customer, history) = (self.customer(email).await, self.history(email).await);
+        let backend = self.database.backend;
+        for (number, change) in (1..).zip(&history) {
+            assert_eq!(change.version, number, "{backend}: a number of {email}");
+        }
+        assert_eq!(history[0].from, None, "{backend}: the beginning of {email}");
+        for pair in history.windows(2) {
+            let [before, after] = pair else { unreachable!() };
+            assert_eq!(after.from, Some(before.to), "{backend}: {email} at {}", after.version);
+            assert!(after.time >= before.time, "{backend}: {email} at {}", after.version);
+        }
+        let last = history.last().unwrap();
+        assert_eq!(last.to, customer.status, "{backend}: the end of {email}");
+        assert!(customer.update_time >= last.time, "{backend}: the end of {email}");
+        history
+    }
+}
+
+/// Runs a test. One that hangs fails.
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            tokio::time::timeout(Duration::from_secs(180), test)
+                .await
+                .expect("the test does not end");
+        });
+}
+
+/// Opens the store on a database.
+fn open(database: &Database, settings: &Settings) -> Store {
+    try_open(database, Migrate::Auto, settings).unwrap()
+}
+
+fn try_open(database: &Database, migrate: Migrate, settings: &Settings) -> Result<Store> {
+    Store::open(&Location::from_str(&database.url).unwrap(), migrate, settings)
+}
+
+/// Creates an account, and gives what its credentials allow.
+async fn account(store: &Store, name: &str) -> Principal {
+    store
+        .create_account(&name.parse().unwrap(), "hash".to_owned(), soon())
+        .await
+        .unwrap();
+    credentials(store, name).await
+}
+
+/// What the credentials of an account allow as they are now.
+async fn credentials(store: &Store, name: &str) -> Principal {
+    let account = store.account(name, soon()).await.unwrap();
+    Principal {
+        account: account.id,
+        authority: Authority::Credentials {
+            version: account.credential_version,
+        },
+    }
+}
+
+/// A deadline that no operation here is meant to meet.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+fn key(email: &str) -> EmailKey {
+    Email::parse(email).unwrap().key().clone()
+}
+
+fn origin(request_id: &str) -> Origin {
+    Origin {
+        actor: "shop".to_owned(),
+        face: Face::Grpc,
+        request_id: request_id.to_owned(),
+    }
+}
+
+/// A customer of whom nothing is known but the address.
+fn new_customer(email: &str) -> NewCustomer {
+    NewCustomer {
+        email: Email::parse(email).unwrap(),
+        reference: String::new(),
+        profile: Profile::default(),
+        status: None,
+    }
+}
+
+/// Begins a call that is not answered at once: it is queued when this returns.
+async fn begin<'a, T>(call: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    let mut call: Pin<Box<dyn Future<Output = T> + 'a>> = Box::pin(call);
+    assert!(poll_once(&mut call).await.is_pending(), "the call was answered at once");
+    call
+}
+
+/// Lets a call go as far as it can without waiting.
+async fn poll_once<T>(call: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> Poll<T> {
+    std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await
+}
+
+/// Asks again until the store answers, for as long as any store may take to recover.
+async fn recovered(store: &Store) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = store.ping(deadline).await {
+        assert!(Instant::now() < deadline, "the store does not recover: {error}");
+        tokio::task::yield_now().await;
+    }
+}

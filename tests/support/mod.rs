@@ -40,7 +40,7 @@ impl Backend {
                 let dir = tempfile::tempdir().unwrap();
                 Database {
                     backend: self,
-                    url: format!("sqlite://{}", dir.path().join("dcams.db").display()),
+                    url: format!("sqlite://{}", dir.path().join(Database::FILE).display()),
                     dir,
                 }
             }
@@ -80,6 +80,9 @@ pub struct Database {
 }
 
 impl Database {
+    /// The name of a SQLite database in the test's folder.
+    pub const FILE: &str = "dcams.db";
+
     /// A new, empty database of a server of the test's own.
     pub fn on(cluster: &Cluster) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use diesel::{
     Connection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection, connection::SimpleConnection, pg::Pg,
-    sql_query, sqlite::Sqlite,
+    sql_query, sql_types::BigInt, sqlite::Sqlite,
 };
 
 use super::{Backend, Database};
@@ -11,6 +11,12 @@ use super::{Backend, Database};
 pub enum Session {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
 }
 
 impl Session {
@@ -42,6 +48,13 @@ impl Session {
             Self::Sqlite(connection) => sql_query(sql).load(connection).unwrap(),
             Self::Postgres(connection) => sql_query(sql).load(connection).unwrap(),
         }
+    }
+
+    /// Evaluates an expression that is a number, such as a count in brackets.
+    #[track_caller]
+    pub fn number(&mut self, expression: &str) -> i64 {
+        let rows: Vec<Number> = self.rows(&format!("SELECT CAST({expression} AS BIGINT) AS value"));
+        rows[0].value
     }
 
     /// Makes every change of a customer wait, and lets reads pass, until [`Self::release`] or the end of the session.

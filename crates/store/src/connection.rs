@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -192,9 +192,11 @@ pub(crate) fn ping(connection: &mut AnyConnection) -> Result<()> {
     Ok(())
 }
 
-/// A connection of the pool, and whether it has failed.
+/// A connection of the pool, and what became of it.
 pub(crate) struct Pooled {
     pub(crate) connection: AnyConnection,
+    pub(crate) made: Instant,
+    /// Whether it has failed.
     pub(crate) broken: bool,
 }
 
@@ -205,6 +207,7 @@ impl r2d2::ManageConnection for Connector {
     fn connect(&self) -> Result<Pooled> {
         Ok(Pooled {
             connection: Self::connect(self)?,
+            made: Instant::now(),
             broken: false,
         })
     }

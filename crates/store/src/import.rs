@@ -102,11 +102,12 @@ struct NewChange<'a> {
 
 fn import(connection: &mut AnyConnection, account: i64, new: &[NewCustomer], origin: &Origin) -> Result<Imported> {
     let wanted = merge(new);
-    let now = model::now();
     connection.transaction(|connection| {
         take_turns(connection, account)?;
-        let stored = find(connection, account, wanted.keys().map(|key| key.as_str()))?;
-        let change = |customer_id, version, from_status, to_status| NewChange {
+        let stored = lock(connection, account, wanted.keys().map(|key| key.as_str()))?;
+        // Not before the rows are locked: what was waited for has happened earlier.
+        let now = model::now();
+        let change = |customer_id, version, from_status, to_status, change_time| NewChange {
             account_id: account,
             customer_id,
             version,
@@ -115,7 +116,7 @@ fn import(connection: &mut AnyConnection, account: i64, new: &[NewCustomer], ori
             actor: &origin.actor,
             face: origin.face as i16,
             request_id: &origin.request_id,
-            change_time: now,
+            change_time,
         };
         let mut created = Vec::new();
         let mut changes = Vec::new();
@@ -124,19 +125,21 @@ fn import(connection: &mut AnyConnection, account: i64, new: &[NewCustomer], ori
                 None => created.push(NewRow::new(account, key, customer, now)?),
                 Some(row) => {
                     let status = customer.status.map_or(row.status, |status| status as i16);
+                    // A clock that went back does not turn history around.
+                    let time = row.update_time.max(now);
                     if status != row.status {
-                        changes.push(change(row.id, row.status_version + 1, Some(row.status), status));
+                        changes.push(change(row.id, row.status_version + 1, Some(row.status), status, time));
                     }
-                    update(connection, row, customer, status, now)?;
+                    update(connection, row, customer, status, time)?;
                 }
             }
         }
         on_either!(connection, connection => {
             diesel::insert_into(customers::table).values(&created).execute(connection)
         })?;
-        let ids = find(connection, account, created.iter().map(|row| row.email_key))?;
+        let ids = lock(connection, account, created.iter().map(|row| row.email_key))?;
         for row in ids.values() {
-            changes.push(change(row.id, row.status_version, None, row.status));
+            changes.push(change(row.id, row.status_version, None, row.status, now));
         }
         on_either!(connection, connection => {
             diesel::insert_into(status_changes::table).values(&changes).execute(connection)
@@ -161,15 +164,16 @@ fn take_turns(connection: &mut AnyConnection, account: i64) -> Result<()> {
     }
 }
 
-/// Those of the customers that are stored, by their keys.
-fn find<'a>(
+/// Those of the customers that are stored, by their keys. They stay as they are until the transaction ends. They are
+/// locked in the order of their ids, as the writer does it: otherwise the two would wait for each other in a circle.
+fn lock<'a>(
     connection: &mut AnyConnection,
     account: i64,
     keys: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, Row>> {
     use customers::dsl;
 
-    let rows: Vec<(String, Row)> = dsl::customers
+    let query = dsl::customers
         .filter(dsl::account_id.eq(account))
         .filter(dsl::email_key.eq_any(keys.collect::<Vec<_>>()))
         .select((
@@ -185,13 +189,17 @@ fn find<'a>(
                 dsl::update_time,
             ),
         ))
-        .load(connection)?;
+        .order(dsl::id);
+    let rows: Vec<(String, Row)> = match connection {
+        // The whole file is locked.
+        AnyConnection::Sqlite(connection) => query.load(connection)?,
+        AnyConnection::Postgres(connection) => query.for_update().load(connection)?,
+    };
     Ok(rows.into_iter().collect())
 }
 
-/// Lays what is new over a stored row. A change of status that came in between makes the version in the history
-/// collide, and the import is made again.
-fn update(connection: &mut AnyConnection, row: &Row, new: &NewCustomer, status: i16, now: i64) -> Result<()> {
+/// Lays what is new over a stored row.
+fn update(connection: &mut AnyConnection, row: &Row, new: &NewCustomer, status: i16, time: i64) -> Result<()> {
     use customers::dsl;
 
     let stored: Profile = row.profile()?;
@@ -206,7 +214,7 @@ fn update(connection: &mut AnyConnection, row: &Row, new: &NewCustomer, status: 
             dsl::profile.eq(to_json(&profile)?),
             dsl::reference.eq(reference),
             dsl::revision.eq(dsl::revision + 1_i64),
-            dsl::update_time.eq(row.update_time.max(now)),
+            dsl::update_time.eq(time),
         ))
         .execute(connection)?;
     if status != row.status {

@@ -60,9 +60,9 @@ pub struct Settings {
     pub write_queue: usize,
     /// The most changes in one transaction.
     pub batch: NonZeroUsize,
-    /// How long to wait for a connection, or for another process's lock.
+    /// How long to wait for a connection.
     pub checkout: Duration,
-    /// The longest that a statement may take on PostgreSQL.
+    /// The longest that a statement may take on PostgreSQL, or wait for another process's lock.
     pub statement: Duration,
 }
 

@@ -2,7 +2,17 @@
 
 use std::str::FromStr;
 
-use diesel::{Connection, connection::SimpleConnection, migration::MigrationSource, result::Error as Diesel};
+use diesel::{
+    Connection, QueryDsl, RunQueryDsl,
+    backend::Backend,
+    connection::SimpleConnection,
+    dsl::sql,
+    migration::{MigrationSource, MigrationVersion},
+    pg::Pg,
+    select,
+    sql_types::Bool,
+    sqlite::Sqlite,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::{
@@ -52,68 +62,82 @@ pub(crate) fn run(connector: &Connector, migrate: Migrate) -> Result<()> {
         Migrate::Off => Ok(()),
         Migrate::Check => check(connection),
         Migrate::Auto => match connection {
-            AnyConnection::Sqlite(connection) => connection.immediate_transaction(|connection| {
-                refuse_newer(connection, &SQLITE)?;
-                connection.run_pending_migrations(SQLITE).map_err(schema).map(drop)
-            }),
+            AnyConnection::Sqlite(connection) => {
+                connection.immediate_transaction(|connection| apply(connection, SQLITE))
+            }
             AnyConnection::Postgres(connection) => connection.transaction(|connection| {
                 connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
-                refuse_newer(connection, &POSTGRES)?;
-                connection.run_pending_migrations(POSTGRES).map_err(schema).map(drop)
+                apply(connection, POSTGRES)
             }),
         },
     }
 }
 
-/// Refuses a schema that is behind or ahead, and changes nothing: diesel makes the table in which it looks, and that is
-/// taken back.
-fn check(connection: &mut AnyConnection) -> Result<()> {
-    let mut found = Ok(());
-    let ended = connection.transaction::<(), _, _>(|connection| {
-        found = match connection {
-            AnyConnection::Sqlite(connection) => look(connection, SQLITE),
-            AnyConnection::Postgres(connection) => look(connection, POSTGRES),
-        };
-        Err(Diesel::RollbackTransaction)
-    });
-    match ended {
-        Ok(()) | Err(Diesel::RollbackTransaction) => found,
-        Err(error) => Err(error.into()),
+diesel::table! {
+    /// diesel's own list of what was applied.
+    __diesel_schema_migrations (version) {
+        version -> Text,
     }
 }
 
-fn look<DB: diesel::backend::Backend>(
-    connection: &mut impl MigrationHarness<DB>,
-    source: EmbeddedMigrations,
-) -> Result<()>
-where
-    EmbeddedMigrations: MigrationSource<DB>,
-{
-    refuse_newer(connection, &source)?;
-    match connection.has_pending_migration(source).map_err(schema)? {
-        true => Err(behind()),
-        false => Ok(()),
+/// Refuses a schema that is behind or ahead.
+fn check(connection: &mut AnyConnection) -> Result<()> {
+    let applied = applied(connection)?;
+    let known = match connection {
+        AnyConnection::Sqlite(_) => versions::<Sqlite>(&SQLITE)?,
+        AnyConnection::Postgres(_) => versions::<Pg>(&POSTGRES)?,
+    };
+    refuse_newer(&known, &applied)?;
+    if known.iter().any(|version| !applied.contains(version)) {
+        return Err(behind());
     }
+    Ok(())
 }
 
 fn behind() -> Error {
     Error::Schema("the store's schema is not up to date: run `dcams-gateway migrate`".to_owned())
 }
 
-/// A newer program has been here: this one does not know what the tables mean now.
-fn refuse_newer<DB: diesel::backend::Backend>(
-    connection: &mut impl MigrationHarness<DB>,
-    source: &EmbeddedMigrations,
-) -> Result<()>
+/// The versions of the migrations that were applied. It only reads: diesel's own function makes the list where it is
+/// not there, which an empty database would keep, and which takes more right than a gateway needs.
+fn applied(connection: &mut AnyConnection) -> Result<Vec<String>> {
+    let is_there = select(sql::<Bool>(match connection {
+        AnyConnection::Sqlite(_) => "EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')",
+        AnyConnection::Postgres(_) => "to_regclass('__diesel_schema_migrations') IS NOT NULL",
+    }));
+    if is_there.get_result(connection)? {
+        Ok(__diesel_schema_migrations::table
+            .select(__diesel_schema_migrations::version)
+            .load(connection)?)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// Applies what is missing.
+fn apply<DB: Backend>(connection: &mut impl MigrationHarness<DB>, source: EmbeddedMigrations) -> Result<()>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let known = MigrationSource::<DB>::migrations(source).map_err(schema)?;
     let applied = connection.applied_migrations().map_err(schema)?;
-    match applied
-        .iter()
-        .find(|version| known.iter().all(|known| known.name().version() != **version))
-    {
+    refuse_newer(&versions::<DB>(&source)?, &texts(&applied))?;
+    connection.run_pending_migrations(source).map_err(schema).map(drop)
+}
+
+/// The versions of the migrations that this program has.
+fn versions<DB: Backend>(source: &impl MigrationSource<DB>) -> Result<Vec<String>> {
+    let migrations = source.migrations().map_err(schema)?;
+    let versions: Vec<_> = migrations.iter().map(|migration| migration.name().version()).collect();
+    Ok(texts(&versions))
+}
+
+fn texts(versions: &[MigrationVersion<'_>]) -> Vec<String> {
+    versions.iter().map(ToString::to_string).collect()
+}
+
+/// A newer program has been here: this one does not know what the tables mean now.
+fn refuse_newer(known: &[String], applied: &[String]) -> Result<()> {
+    match applied.iter().find(|version| !known.contains(version)) {
         Some(version) => Err(Error::Schema(format!(
             "the store was migrated by a newer dcams-gateway ({version}): use that one"
         ))),
@@ -131,7 +155,7 @@ mod tests {
 
     #[test]
     fn both_databases_have_the_same_migrations() {
-        fn names<DB: diesel::backend::Backend>(source: impl MigrationSource<DB>) -> Vec<String> {
+        fn names<DB: Backend>(source: impl MigrationSource<DB>) -> Vec<String> {
             source
                 .migrations()
                 .unwrap()
@@ -139,9 +163,6 @@ mod tests {
                 .map(|migration| migration.name().to_string())
                 .collect()
         }
-        assert_eq!(
-            names::<diesel::sqlite::Sqlite>(SQLITE),
-            names::<diesel::pg::Pg>(POSTGRES)
-        );
+        assert_eq!(names::<Sqlite>(SQLITE), names::<Pg>(POSTGRES));
     }
 }

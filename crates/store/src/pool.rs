@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Error, Result, Settings,
-    connection::{AnyConnection, Connector},
+    connection::{AnyConnection, Connector, Pooled},
     model::expired,
 };
 
@@ -38,6 +38,8 @@ impl Pool {
             .min_idle(Some(0))
             .idle_timeout(None)
             .max_lifetime(None)
+            // Twice the longest pause between attempts to connect: after a long outage the next caller gets a connection.
+            .connection_timeout(settings.checkout)
             // A test would be one more round trip for every query: a dead connection is found by using it.
             .test_on_check_out(false)
             .error_handler(Box::new(r2d2::NopErrorHandler))
@@ -66,15 +68,22 @@ impl Pool {
         })
     }
 
-    /// Runs a read. If the connection turns out to be dead, it is run once more on a new one.
+    /// Runs a read. If the connection turns out to be dead, it is run again on another: after a restart of the database
+    /// all that are kept are dead, and only one that was made since tells that the database is.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         deadline: Instant,
         query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.submit(deadline, move |connections| match connections.run(&query) {
-            Err(Error::Unavailable(_)) if !expired(deadline) => connections.run(&query),
-            other => other,
+        self.submit(deadline, move |connections| {
+            let began = Instant::now();
+            loop {
+                let mut connection = connections.get()?;
+                match run(&mut connection, &query) {
+                    Err(Error::Unavailable(_)) if connection.made < began && !expired(deadline) => {}
+                    result => return result,
+                }
+            }
         })
         .await
     }
@@ -85,7 +94,8 @@ impl Pool {
         deadline: Instant,
         query: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.submit(deadline, move |connections| connections.run(query)).await
+        self.submit(deadline, move |connections| run(&mut *connections.get()?, query))
+            .await
     }
 
     async fn submit<T: Send + 'static>(
@@ -126,15 +136,17 @@ impl Drop for Pool {
 }
 
 impl Connections {
-    fn run<T>(&self, query: impl FnOnce(&mut AnyConnection) -> Result<T>) -> Result<T> {
-        let mut pooled = self
-            .pool
+    fn get(&self) -> Result<r2d2::PooledConnection<Connector>> {
+        self.pool
             .get_timeout(self.checkout)
-            .map_err(|error| Error::Unavailable(format!("no connection: {error}")))?;
-        let result = query(&mut pooled.connection);
-        if let Err(error) = &result {
-            pooled.broken = error.breaks_connection();
-        }
-        result
+            .map_err(|error| Error::Unavailable(format!("no connection: {error}")))
     }
+}
+
+fn run<T>(pooled: &mut Pooled, query: impl FnOnce(&mut AnyConnection) -> Result<T>) -> Result<T> {
+    let result = query(&mut pooled.connection);
+    if let Err(error) = &result {
+        pooled.broken = error.breaks_connection();
+    }
+    result
 }

@@ -30,6 +30,10 @@ const CHECKPOINT_EVERY: usize = 2_000;
 /// Without it a WAL that is written all the time would never start over.
 const WAL_CAP: i32 = 64 * 1_024;
 
+/// How many milliseconds writing pauses at most for a checkpoint. One that meets a long read cannot end before it does,
+/// and the next one tries again.
+const PAUSE: u32 = 100;
+
 /// The connection that writes.
 pub(super) struct Applier {
     connector: Connector,
@@ -252,7 +256,11 @@ impl Checkpointer {
     fn checkpoint(&self, connection: &mut Option<SqliteConnection>) -> Result<()> {
         let connection = match connection {
             Some(connection) => connection,
-            none => none.insert(self.connector.connect_sqlite(&self.path)?),
+            none => {
+                let mut connection = self.connector.connect_sqlite(&self.path)?;
+                connection.batch_execute(&format!("PRAGMA busy_timeout = {PAUSE}"))?;
+                none.insert(connection)
+            }
         };
         let passive: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)?;
         if passive.log > WAL_CAP {
