@@ -88,7 +88,8 @@ impl Cluster {
     /// Makes an empty database and gives its URL.
     pub fn create_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        run(Command::new(self.bin.join("createdb"))
+        run(self
+            .program("createdb")
             .args(["-h", "127.0.0.1", "-U", "postgres", "-p"])
             .args([&self.port.to_string(), &name]));
         self.url(&name)
@@ -100,7 +101,7 @@ impl Cluster {
     }
 
     /// A program of PostgreSQL's, such as `psql`.
-    pub fn program(&self, name: &str) -> Command {
+    fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
 
