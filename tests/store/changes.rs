@@ -36,7 +36,7 @@ on_both![
 fn one_by_one() -> Settings {
     Settings {
         batch: NonZeroUsize::MIN,
-        writers: NonZeroUsize::MIN,
+        writers: Some(NonZeroUsize::MIN),
         ..Settings::default()
     }
 }
@@ -276,7 +276,7 @@ async fn each_change_of_a_batch_is_judged_alone(bench: Bench) {
         ..bench.change(email, Status::Pass)
     };
     let store = bench.another(&Settings {
-        writers: NonZeroUsize::MIN,
+        writers: Some(NonZeroUsize::MIN),
         ..Settings::default()
     });
 

@@ -10,7 +10,7 @@ use super::{Bench, STATUSES, block_on, new_customer, recovered, soon};
 use crate::support::{Backend, Database, Session};
 
 /// How many changes there are between two checkpoints, at least.
-const ROUND: usize = 2_000;
+const ROUND: usize = 4_000;
 
 fn test(test: impl AsyncFnOnce(Bench)) {
     block_on(async { test(Bench::on(Backend::Sqlite.database()).await).await });

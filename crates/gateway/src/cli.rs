@@ -152,9 +152,9 @@ pub(crate) struct ServeOptions {
     /// The most changes that wait to be written; one more is refused
     #[arg(long, env = "DCAMS_WRITE_QUEUE", value_name = "N", default_value = "1024")]
     pub(crate) write_queue: NonZeroUsize,
-    /// The connections that write on PostgreSQL
-    #[arg(long, env = "DCAMS_WRITERS", value_name = "N", default_value = "2")]
-    pub(crate) writers: NonZeroUsize,
+    /// The connections that write; the default is 1 on SQLite, which lets one write at a time, and 2 on PostgreSQL
+    #[arg(long, env = "DCAMS_WRITERS", value_name = "N")]
+    pub(crate) writers: Option<NonZeroUsize>,
     /// The connections that read
     #[arg(long, env = "DCAMS_READERS", value_name = "N", default_value = "4")]
     pub(crate) readers: NonZeroUsize,

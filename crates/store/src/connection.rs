@@ -64,6 +64,16 @@ impl FromStr for Location {
     }
 }
 
+impl Location {
+    /// How many connections write best.
+    pub(crate) fn writers(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1,
+            Self::Postgres(_) => 2,
+        }
+    }
+}
+
 /// Without the user and the password, wherever a URL may hold them.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,7 +177,7 @@ impl Connector {
 const PAGE_SIZE: u32 = 1_024;
 
 /// What a connection to SQLite may keep in memory, in KiB.
-const CACHE_KIB: u32 = 16 * 1_024;
+const CACHE_KIB: u32 = 4 * 1_024;
 
 /// The URL with what libpq would otherwise wait for too long, unless the URL says it itself.
 fn with_defaults(url: &str) -> String {

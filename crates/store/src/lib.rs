@@ -54,8 +54,9 @@ pub struct Settings {
     pub readers: NonZeroUsize,
     /// Reads that may wait; one more is [`Error::Full`].
     pub read_queue: usize,
-    /// Threads, each with a connection, that write on PostgreSQL. SQLite has one writer, whatever this says.
-    pub writers: NonZeroUsize,
+    /// Threads, each with a connection, that write. None means one on SQLite, which lets one write at a time and is
+    /// fastest so, and two on PostgreSQL.
+    pub writers: Option<NonZeroUsize>,
     /// Changes that may wait for a writer; one more is [`Error::Full`].
     pub write_queue: usize,
     /// The most changes in one transaction.
@@ -77,7 +78,7 @@ impl Default for Settings {
         Self {
             readers: some(4),
             read_queue: 1_024,
-            writers: some(2),
+            writers: None,
             write_queue: 1_024,
             batch: some(256),
             checkout: Duration::from_millis(500),

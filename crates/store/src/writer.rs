@@ -10,6 +10,7 @@ mod sqlite;
 use std::{
     collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -72,12 +73,13 @@ impl Writer {
             healthy: Vec::new(),
             hasher: RandomState::new(),
         };
-        match connector.location() {
-            Location::Sqlite(path) => writer.spawn(sqlite::Applier::new(connector, path)?, 1, settings)?,
-            Location::Postgres(url) => {
-                for _ in 0..settings.writers.get() {
-                    writer.spawn(postgres::Applier::new(connector, url), settings.writers.get(), settings)?;
-                }
+        let workers = settings
+            .writers
+            .map_or(connector.location().writers(), NonZeroUsize::get);
+        for _ in 0..workers {
+            match connector.location() {
+                Location::Sqlite(path) => writer.spawn(sqlite::Applier::new(connector, path)?, workers, settings)?,
+                Location::Postgres(url) => writer.spawn(postgres::Applier::new(connector, url), workers, settings)?,
             }
         }
         Ok(writer)

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// After how many changes the WAL is copied into the database.
-const CHECKPOINT_EVERY: usize = 2_000;
+const CHECKPOINT_EVERY: usize = 4_000;
 
 /// How many pages the WAL may have before writing pauses for the rest of a checkpoint: 64 MiB of pages of 1 KiB.
 /// Without it a WAL that is written all the time would never start over.
