@@ -42,6 +42,24 @@ trait Apply: Send {
     fn probe(&mut self) -> Result<()>;
 }
 
+/// A connection that is opened when it is needed. After an outage it is closed: what the library then knows of the database
+/// may not be what is there.
+struct Kept<C>(Option<C>);
+
+impl<C> Kept<C> {
+    fn run<T>(&mut self, open: impl FnOnce() -> Result<C>, work: impl FnOnce(&mut C) -> Result<T>) -> Result<T> {
+        let connection = match &mut self.0 {
+            Some(connection) => connection,
+            none => none.insert(open()?),
+        };
+        let result = work(connection);
+        if result.as_ref().is_err_and(Error::breaks_connection) {
+            self.0 = None;
+        }
+        result
+    }
+}
+
 /// How often a transaction that met another one is made again.
 const ATTEMPTS: usize = 4;
 

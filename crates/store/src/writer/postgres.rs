@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Nullable, SmallInt, Text},
 };
 
-use super::Apply;
+use super::{Apply, Kept};
 use crate::{
     Authority, Change, Customer, Error, Result,
     connection::Connector,
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Applier {
     connector: Connector,
     url: String,
-    connection: Option<PgConnection>,
+    connection: Kept<PgConnection>,
 }
 
 impl Applier {
@@ -29,26 +29,19 @@ impl Applier {
         Self {
             connector: connector.clone(),
             url: url.to_owned(),
-            connection: None,
+            connection: Kept(None),
         }
     }
 
-    fn with_connection<T>(&mut self, work: impl FnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => {
-                let mut connection = self.connector.connect_postgres(&self.url)?;
-                // The plan is kept for the life of the connection, and may be made while the tables are still small.
-                connection
-                    .batch_execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")?;
-                none.insert(connection)
-            }
+    fn run<T>(&mut self, work: impl FnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
+        let open = || {
+            let mut connection = self.connector.connect_postgres(&self.url)?;
+            // The plan is kept for the life of the connection, and may be made while the tables are still small.
+            connection
+                .batch_execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")?;
+            Ok(connection)
         };
-        let result = work(connection);
-        if result.as_ref().is_err_and(Error::breaks_connection) {
-            self.connection = None;
-        }
-        result
+        self.connection.run(open, work)
     }
 }
 
@@ -59,7 +52,7 @@ impl Apply for Applier {
     fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
         let now = model::now();
         let batch = SetStatuses::new(changes, now);
-        self.with_connection(|connection| {
+        self.run(|connection| {
             let rows: Vec<(i64, Row)> = batch.load(connection)?;
             let mut before: Vec<Option<Row>> = vec![None; changes.len()];
             for (item, row) in rows {
@@ -77,7 +70,7 @@ impl Apply for Applier {
     }
 
     fn probe(&mut self) -> Result<()> {
-        self.with_connection(|connection| Ok(connection.batch_execute("SELECT 1")?))
+        self.run(|connection| Ok(connection.batch_execute("SELECT 1")?))
     }
 }
 

@@ -15,7 +15,7 @@ use diesel::{
     sqlite::Sqlite,
 };
 
-use super::Apply;
+use super::{Apply, Kept};
 use crate::{
     Change, Customer, Error, Result,
     connection::Connector,
@@ -38,7 +38,7 @@ const PAUSE: u32 = 100;
 pub(super) struct Applier {
     connector: Connector,
     path: PathBuf,
-    connection: Option<SqliteConnection>,
+    connection: Kept<SqliteConnection>,
     /// Held while a batch is written; the checkpointer takes it to make the writer pause.
     gate: Arc<Mutex<()>>,
     /// None once the checkpointer is to end.
@@ -63,7 +63,7 @@ impl Applier {
         Ok(Self {
             connector: connector.clone(),
             path: path.to_owned(),
-            connection: None,
+            connection: Kept(None),
             gate,
             checkpoint: Some(checkpoint),
             checkpointer: Some(checkpointer),
@@ -71,22 +71,13 @@ impl Applier {
         })
     }
 
-    /// Runs `work` on the connection, which is opened if need be. After a failed write or sync it is closed: what
-    /// SQLite then knows of the file may not be what is on disk.
-    fn with_connection<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => {
-                let mut connection = self.connector.connect_sqlite(&self.path)?;
-                connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
-                none.insert(connection)
-            }
+    fn run<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
+        let open = || {
+            let mut connection = self.connector.connect_sqlite(&self.path)?;
+            connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
+            Ok(connection)
         };
-        let result = work(connection);
-        if result.as_ref().is_err_and(Error::breaks_connection) {
-            self.connection = None;
-        }
-        result
+        self.connection.run(open, work)
     }
 }
 
@@ -97,7 +88,7 @@ impl Apply for Applier {
         let gate = Arc::clone(&self.gate);
         let outcomes = {
             let _open = lock(&gate);
-            self.with_connection(|connection| {
+            self.run(|connection| {
                 connection.immediate_transaction(|connection| {
                     let now = model::now();
                     changes
@@ -117,7 +108,7 @@ impl Apply for Applier {
     }
 
     fn probe(&mut self) -> Result<()> {
-        self.with_connection(|connection| {
+        self.run(|connection| {
             // Writes the first page as it is, and syncs it.
             Ok(connection.batch_execute("BEGIN IMMEDIATE; PRAGMA user_version = 0; COMMIT")?)
         })
