@@ -178,3 +178,38 @@ fn bash_completes_commands_and_flags() {
     assert_eq!(complete("dcams-gateway customer set"), "set-status\n");
     assert_eq!(complete("dcams-gateway serve --rest"), "--rest-addr\n");
 }
+
+#[test]
+fn the_readme_lists_every_setting_with_its_variable_and_default() {
+    // One line for each flag, however the help is wrapped.
+    let help = dcams(&["serve", "--help"]).ok().replace("-h, --help", "");
+    let flags = help
+        .split("      --")
+        .skip(1)
+        .map(|flag| flag.split_whitespace().collect::<Vec<_>>().join(" "));
+    let rows: Vec<Vec<&str>> = include_str!("../../README.md")
+        .lines()
+        .filter(|line| line.starts_with("| `--"))
+        .map(|line| {
+            line.split('|')
+                .map(|cell| cell.trim().trim_matches('`'))
+                .skip(1)
+                .collect()
+        })
+        .collect();
+    let mut count = 0;
+    for flag in flags {
+        let within = |label: &str| Some(flag.split_once(label)?.1.split([']', '=']).next().unwrap().trim());
+        let name = format!("--{}", flag.split(' ').next().unwrap());
+        let row = rows
+            .iter()
+            .find(|row| row[0] == name)
+            .unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(row[1], within("[env:").unwrap_or_default(), "{name}");
+        if let Some(default) = within("[default:") {
+            assert_eq!(row[2], default, "{name}");
+        }
+        count += 1;
+    }
+    assert_eq!(rows.len(), count, "the README has a setting that is none");
+}
