@@ -1,13 +1,13 @@
 //! One type of client for a service in this process and for one across a network.
 
 use tonic::{
-    Status,
+    Code, Status,
     body::Body,
     codegen::{Service, StdError},
 };
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
-use crate::v1::storage_service_client::StorageServiceClient;
+use crate::{Reason, v1::storage_service_client::StorageServiceClient};
 
 /// A client of the storage service, near or far.
 pub type Client = StorageServiceClient<Transport>;
@@ -22,7 +22,14 @@ where
     S::Error: Into<StdError>,
     S::Future: Send,
 {
-    Client::new(BoxCloneSyncService::new(
-        transport.map_err(|error| Status::from_error(error.into())),
-    ))
+    Client::new(BoxCloneSyncService::new(transport.map_err(|error| lost(error.into()))))
+}
+
+/// What it means that a transport failed: whoever is at its other end is not there, or went away before the answer. tonic
+/// would call the second an unknown error.
+fn lost(error: StdError) -> Status {
+    match Status::from_error(error) {
+        status if status.code() == Code::Unknown => Reason::Unavailable.into(),
+        status => status,
+    }
 }

@@ -13,6 +13,12 @@ pub const FACE: &str = "x-dcams-face";
 /// Carries the client's address from a facade to a server elsewhere; believed only from trusted peers.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// The most bytes of a user name, which holds no `:`.
+pub const MAX_USER: usize = 128;
+
+/// The most bytes of a password.
+pub const MAX_PASSWORD: usize = 1_024;
+
 /// Extension of a request: the address of the client that sent it, as the listener has established it. It travels
 /// with a call inside one process, and never over a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ mod reason;
 mod refusal;
 
 pub use client::{Client, Transport, client};
-pub use context::{ClientAddress, FACE, FORWARDED_FOR, REQUEST_ID, request_id};
+pub use context::{ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, REQUEST_ID, request_id};
 pub use reason::Reason;
 pub use refusal::Refusal;
 

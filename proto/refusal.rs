@@ -65,17 +65,28 @@ impl From<Reason> for Status {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let reason = refusal.reason;
         let message = refusal.message();
+        refusal.into_status(message)
+    }
+}
+
+impl Refusal {
+    /// The status of this refusal with another message for people, where the table's would be odd over gRPC.
+    pub fn into_status(self, message: String) -> Status {
+        let Self {
+            reason,
+            fields,
+            retry_after,
+        } = self;
         let mut details = ErrorDetails::with_error_info(reason.name(), Reason::DOMAIN, []);
-        for field in refusal.fields {
+        for field in fields {
             details.add_bad_request_violation(field, message.clone());
         }
         if reason == Reason::CustomerNotFound {
             // Without the name: an email address never stands in an error.
             details.set_resource_info("dcams.storage.v1.Customer", "", "", message.clone());
         }
-        if let Some(wait) = refusal.retry_after {
+        if let Some(wait) = retry_after {
             details.set_retry_info(Some(wait));
         }
         Status::with_error_details(reason.code(), message, details)

@@ -14,7 +14,7 @@ use crate::cli::{AccountCommand, PasswordOptions, StoreOptions};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The bytes that a password may have; the faces take no others.
-const LENGTH: std::ops::RangeInclusive<usize> = 1..=1_024;
+const LENGTH: std::ops::RangeInclusive<usize> = 1..=proto::MAX_PASSWORD;
 
 pub(crate) async fn run(location: &StoreOptions, command: AccountCommand) -> anyhow::Result<()> {
     let store = location.open()?;

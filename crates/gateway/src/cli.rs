@@ -144,19 +144,19 @@ pub(crate) struct ServeOptions {
     )]
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// The most connections on each listener; one more is closed at once
-    #[arg(long, env = "DCAMS_MAX_CONNECTIONS", value_name = "N", default_value = "10000")]
+    #[arg(long, env = "DCAMS_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = to::<1_000_000>)]
     pub(crate) max_connections: NonZeroUsize,
     /// The most changes in one transaction; 1 means a transaction for each
-    #[arg(long, env = "DCAMS_WRITE_BATCH", value_name = "N", default_value = "256")]
+    #[arg(long, env = "DCAMS_WRITE_BATCH", value_name = "N", default_value = "256", value_parser = to::<10_000>)]
     pub(crate) write_batch: NonZeroUsize,
     /// The most changes that wait to be written; one more is refused
-    #[arg(long, env = "DCAMS_WRITE_QUEUE", value_name = "N", default_value = "1024")]
+    #[arg(long, env = "DCAMS_WRITE_QUEUE", value_name = "N", default_value = "1024", value_parser = to::<1_000_000>)]
     pub(crate) write_queue: NonZeroUsize,
     /// The connections that write; the default is 1 on SQLite, which lets one write at a time, and 2 on PostgreSQL
-    #[arg(long, env = "DCAMS_WRITERS", value_name = "N")]
+    #[arg(long, env = "DCAMS_WRITERS", value_name = "N", value_parser = to::<256>)]
     pub(crate) writers: Option<NonZeroUsize>,
     /// The connections that read
-    #[arg(long, env = "DCAMS_READERS", value_name = "N", default_value = "4")]
+    #[arg(long, env = "DCAMS_READERS", value_name = "N", default_value = "4", value_parser = to::<256>)]
     pub(crate) readers: NonZeroUsize,
     /// How many seconds work under way has to end after SIGTERM
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -326,6 +326,14 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let script = String::from_utf8(script).context("the completions")?;
     let script = script.replace("dcams__subcmd__gateway", "dcams__gateway");
     io::stdout().write_all(script.as_bytes()).context("standard output")
+}
+
+/// A number from 1 to `MOST`: each of what it counts takes memory or a thread.
+fn to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &NonZeroUsize| number.get() <= MOST)
+        .ok_or_else(|| format!("a whole number from 1 to {MOST} is needed"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -137,10 +137,14 @@ async fn converse<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        let client = trusted.client(peer, request.headers());
+        let client = trusted.client(peer, request.headers_mut());
         request.extensions_mut().insert(client);
         service.clone().oneshot(request)
     });
+    // HTTP/2's own keep-alive begins after the client's first bytes.
+    if !matches!(tokio::time::timeout(SILENCE, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
     let stream = TokioIo::new(stream);
     let result = match protocol {
         Protocol::Http1 => {

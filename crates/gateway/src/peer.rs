@@ -1,4 +1,4 @@
-//! Which address a request comes from: the peer's, or the one that a trusted proxy names.
+//! Where a request comes from: what its peer says of that is believed only if the peer is trusted.
 
 use std::{
     collections::HashSet,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use proto::{ClientAddress, FORWARDED_FOR};
+use proto::{ClientAddress, FACE, FORWARDED_FOR};
 
 /// The proxies that are believed.
 #[derive(Clone, Debug, Default)]
@@ -18,10 +18,13 @@ impl TrustedProxies {
         Self(Arc::new(proxies.into_iter().map(|ip| ip.to_canonical()).collect()))
     }
 
-    /// The client's address: each trusted proxy is believed about the one before it, and no one else.
-    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
+    /// The client's address: each trusted proxy is believed about the one before it, and no one else. Only a trusted peer
+    /// may say that the call came in over another face: the history keeps that.
+    pub(crate) fn client(&self, peer: SocketAddr, headers: &mut HeaderMap) -> ClientAddress {
         let mut client = peer.ip().to_canonical();
-        if self.0.contains(&client) {
+        if !self.0.contains(&client) {
+            headers.remove(FACE);
+        } else {
             let forwarded = headers
                 .get_all(FORWARDED_FOR)
                 .iter()
@@ -49,7 +52,7 @@ mod tests {
             headers.append(FORWARDED_FOR, value.parse().unwrap());
         }
         proxies
-            .client(SocketAddr::new(peer.parse().unwrap(), 1), &headers)
+            .client(SocketAddr::new(peer.parse().unwrap(), 1), &mut headers)
             .0
             .to_string()
     }
@@ -69,6 +72,16 @@ mod tests {
             client(&["10.0.0.1", "10.0.0.2"], "10.0.0.1", &["6.6.6.6", "1.2.3.4, 10.0.0.2"]),
             "1.2.3.4"
         );
+    }
+
+    #[test]
+    fn only_a_trusted_peer_may_name_the_face() {
+        for (trusted, kept) in [(vec![], false), (vec!["10.0.0.1".parse().unwrap()], true)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(FACE, "rest".parse().unwrap());
+            TrustedProxies::new(trusted).client("10.0.0.1:1".parse().unwrap(), &mut headers);
+            assert_eq!(headers.contains_key(FACE), kept);
+        }
     }
 
     #[test]

@@ -83,7 +83,14 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     stop.cancel();
     tasks.close();
     let in_order = tokio::select! {
-        ended = tokio::time::timeout(options.drain, tasks.wait()) => {
+        ended = tokio::time::timeout(options.drain, async {
+            tasks.wait().await;
+            ops_stop.cancel();
+            let _ = ops.await;
+            // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
+            // waits for a write that is under way.
+            let _ = tokio::task::spawn_blocking(|| drop(store)).await;
+        }) => {
             if ended.is_err() {
                 tracing::warn!("some work did not end in time");
             }
@@ -99,11 +106,6 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         tracing::info!("stopped");
         std::process::exit(0);
     }
-    ops_stop.cancel();
-    ops.abort();
-    // The last handle, here or in a task that ends with the runtime, closes the connections in order; SQLite then has
-    // nothing to recover at the next start.
-    drop(store);
     tracing::info!("stopped");
     Ok(())
 }

@@ -7,15 +7,12 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use credentials::{Account, Verified};
-use proto::{ClientAddress, FACE, Reason, Refusal};
+use proto::{ClientAddress, MAX_PASSWORD, Reason, Refusal};
 use secrecy::SecretString;
 use store::{AccountName, Authority, Face, Origin, Principal};
 use tonic::{Request, Status};
 
 use crate::{Service, convert, edge::Passed};
-
-/// The most bytes of a password.
-const MAX_PASSWORD: usize = 1_024;
 
 /// A call, but for its message: who calls, from where, and until when there is time.
 pub(crate) struct Call {
@@ -34,17 +31,12 @@ impl Call {
         let passed = request.extensions().get::<Passed>().ok_or(Reason::Internal)?;
         let (user, password) = basic(request).ok_or(Reason::BadCredentials)?;
         let from = request.extensions().get::<ClientAddress>();
-        let face = request.metadata().get(FACE).map(|face| face.as_bytes());
         Ok(Self {
             user,
             password,
             // A caller without an address is a task of this process.
             from: from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0),
-            face: if face == Some(Face::Rest.as_str().as_bytes()) {
-                Face::Rest
-            } else {
-                Face::Grpc
-            },
+            face: passed.face,
             request_id: passed.request_id.clone(),
             deadline: passed.deadline,
         })

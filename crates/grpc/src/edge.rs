@@ -10,7 +10,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use metrics::{Counter, Histogram};
-use proto::{FACE, REQUEST_ID, Reason, request_id};
+use proto::{FACE, REQUEST_ID, Reason, Refusal, request_id};
+use store::Face;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -20,6 +21,7 @@ use crate::Settings;
 #[derive(Clone, Debug)]
 pub(crate) struct Passed {
     pub(crate) request_id: String,
+    pub(crate) face: Face,
     pub(crate) deadline: Instant,
 }
 
@@ -39,8 +41,8 @@ impl<S> Edge<S> {
             inner,
             deadline: settings.deadline,
             deadline_limit: settings.deadline_limit,
-            rest: Measures::new("rest"),
-            grpc: Measures::new("grpc"),
+            rest: Measures::new(Face::Rest),
+            grpc: Measures::new(Face::Grpc),
         }
     }
 }
@@ -67,14 +69,16 @@ where
         let headers = request.headers();
         let time = timeout(headers).unwrap_or(self.deadline).min(self.deadline_limit);
         let id = request_id(headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()));
-        let measures = if headers.contains_key(FACE) {
-            self.rest.clone()
+        let named = headers.get(FACE).map(HeaderValue::as_bytes);
+        let (face, measures) = if named == Some(Face::Rest.as_str().as_bytes()) {
+            (Face::Rest, self.rest.clone())
         } else {
-            self.grpc.clone()
+            (Face::Grpc, self.grpc.clone())
         };
         let deadline = began + time;
         request.extensions_mut().insert(Passed {
             request_id: id.clone(),
+            face,
             deadline,
         });
 
@@ -116,18 +120,25 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 /// Every refusal of ours carries details; one without them is tonic's own. It calls a message that is too large
 /// OUT_OF_RANGE, or RESOURCE_EXHAUSTED where it is so only when inflated, and one that cannot be decoded INTERNAL.
 fn in_our_words(response: Response<Body>) -> Response<Body> {
-    if response.headers().contains_key("grpc-status-details-bin") {
+    let headers = response.headers();
+    if headers.contains_key("grpc-status-details-bin") {
         return response;
     }
-    match code(response.headers()) {
-        Code::OutOfRange | Code::ResourceExhausted => Status::from(Reason::BodyTooLarge).into_http(),
-        Code::Internal => {
-            let refusal = Status::from(Reason::MalformedBody);
-            let details = refusal.details().to_vec().into();
-            Status::with_details(refusal.code(), "The request message is malformed", details).into_http()
+    let (reason, message) = match code(headers) {
+        Code::OutOfRange | Code::ResourceExhausted => (Reason::BodyTooLarge, Reason::BodyTooLarge.message()),
+        Code::Internal => (Reason::MalformedBody, "The request message is malformed"),
+        // Then tonic says which encodings it would take.
+        Code::Unimplemented if headers.contains_key("grpc-accept-encoding") => {
+            (Reason::UnsupportedEncoding, Reason::UnsupportedEncoding.message())
         }
-        _ => response,
+        Code::Unimplemented => (Reason::UnknownPath, "The method is unknown"),
+        _ => return response,
+    };
+    let mut answer = Refusal::from(reason).into_status(message.to_owned()).into_http();
+    if let Some(encodings) = headers.get("grpc-accept-encoding") {
+        answer.headers_mut().insert("grpc-accept-encoding", encodings.clone());
     }
+    answer
 }
 
 /// The code of an answer. A success has it in its trailers, which come later.
@@ -149,7 +160,8 @@ impl Measures {
     /// gRPC's codes are 0 to 16.
     const CODES: i32 = 17;
 
-    fn new(face: &'static str) -> Self {
+    fn new(face: Face) -> Self {
+        let face = face.as_str();
         let calls = |code| {
             let code = format!("{:?}", Code::from_i32(code));
             metrics::counter!("dcams_calls_total", "face" => face, "code" => code)

@@ -3,19 +3,13 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use metrics::Counter;
-use proto::{Reason, Refusal};
+use proto::{MAX_PASSWORD, MAX_USER, Reason, Refusal};
 use serde::de::MapAccess;
 
 use crate::{
     json::{self, Field, Nested, Object, Value},
     tolerances::Tolerances,
 };
-
-/// The longest user there can be, in bytes.
-const MAX_USER: usize = 128;
-
-/// The longest password there can be, in bytes.
-const MAX_PASS: usize = 1024;
 
 /// A body, taken apart but not judged. It holds a password, so it is not `Debug`.
 #[derive(Default)]
@@ -98,7 +92,7 @@ impl<'a> LegacyRequest<'a> {
         };
         // No account is named like that. And a user with a colon must not be sent on: `a:b` with the password `c` would
         // arrive as the user `a` with the password `b:c`.
-        if user.len() > MAX_USER || user.contains(':') || pass.len() > MAX_PASS {
+        if user.len() > MAX_USER || user.contains(':') || pass.len() > MAX_PASSWORD {
             return Err(Reason::BadCredentials.into());
         }
         basic(user, pass)

@@ -1,6 +1,6 @@
 //! The words for a verification status, in both directions.
 
-use proto::{Reason, Refusal, v1::Status};
+use proto::v1::Status;
 
 use crate::{json::Field, tolerances::Tolerances};
 
@@ -14,9 +14,12 @@ pub(crate) fn word(status: Status) -> Option<&'static str> {
     }
 }
 
-/// The status that `field` names, in any letter case.
-pub(crate) fn parse(field: &Field<'_>, tolerances: &Tolerances) -> Result<Status, Refusal> {
-    let given = field.trimmed().ok_or(Reason::InvalidStatus)?;
+/// The number of no status: the service refuses it when its turn comes, after a bad email.
+const INVALID: i32 = -1;
+
+/// The number of the status that `field` names, in any letter case.
+pub(crate) fn number(field: &Field<'_>, tolerances: &Tolerances) -> i32 {
+    let given = field.trimmed().unwrap_or_default();
     for status in [Status::Pass, Status::Pending, Status::Fail] {
         let Some(word) = word(status).filter(|word| given.eq_ignore_ascii_case(word)) else {
             continue;
@@ -24,7 +27,7 @@ pub(crate) fn parse(field: &Field<'_>, tolerances: &Tolerances) -> Result<Status
         if given != word {
             tolerances.status_case.increment(1);
         }
-        return Ok(status);
+        return status.into();
     }
-    Err(Reason::InvalidStatus.into())
+    INVALID
 }

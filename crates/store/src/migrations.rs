@@ -66,7 +66,10 @@ pub(crate) fn run(connector: &Connector, migrate: Migrate) -> Result<()> {
                 connection.immediate_transaction(|connection| apply(connection, SQLITE))
             }
             AnyConnection::Postgres(connection) => connection.transaction(|connection| {
-                connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
+                // A migration may take long, and so may the wait for another gateway's.
+                connection.batch_execute(&format!(
+                    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})"
+                ))?;
                 apply(connection, POSTGRES)
             }),
         },

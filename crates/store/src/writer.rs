@@ -36,11 +36,23 @@ trait Apply: Send {
 
     /// Makes the changes in one transaction, in their order, and tells the outcome of each. An error is the outcome of
     /// the whole transaction: none of it was made, unless the error is [`Error::Unavailable`], which leaves it open.
-    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>>;
+    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>>;
 
     /// Writes something that changes nothing, to see whether writing works again.
     fn probe(&mut self) -> Result<()>;
 }
+
+/// What became of a change in a transaction that was made.
+#[allow(clippy::large_enum_variant)] // almost all are settled
+enum Outcome {
+    /// It was made, or refused.
+    Settled(Result<Customer>),
+    /// Another transaction holds the customer. It is to be tried again: nobody else waits for that.
+    Blocked,
+}
+
+/// How long a worker that has nothing but blocked changes waits before it tries them again.
+const BLOCKED: Duration = Duration::from_millis(5);
 
 /// A connection that is opened when it is needed. After an outage it is closed: what the library then knows of the database
 /// may not be what is there.
@@ -110,6 +122,7 @@ impl Writer {
             applier,
             items,
             held: VecDeque::new(),
+            blocked: false,
             most: settings.batch.get(),
             healthy: Arc::clone(&healthy),
             size: metrics::histogram!("dcams_write_batch_size"),
@@ -168,8 +181,10 @@ impl Drop for Writer {
 struct Worker<A> {
     applier: A,
     items: Receiver<Item>,
-    /// Second changes of a customer, which wait for the next batch.
+    /// Changes that wait for the next batch: those that were blocked, then second changes of a customer.
     held: VecDeque<Item>,
+    /// Whether the last batch left a change that was blocked.
+    blocked: bool,
     most: usize,
     healthy: Arc<AtomicBool>,
     size: Histogram,
@@ -194,7 +209,15 @@ impl<A: Apply> Worker<A> {
     fn take(&mut self) -> Option<Vec<Item>> {
         let mut batch = Vec::new();
         let mut customers = HashSet::new();
+        let newcomer = if std::mem::take(&mut self.blocked) {
+            self.pause()
+        } else {
+            None
+        };
         for item in std::mem::take(&mut self.held) {
+            self.admit(item, &mut batch, &mut customers);
+        }
+        if let Some(item) = newcomer {
             self.admit(item, &mut batch, &mut customers);
         }
         if batch.is_empty() {
@@ -216,6 +239,18 @@ impl<A: Apply> Worker<A> {
             batch.push(item);
         } else {
             self.held.push_back(item);
+        }
+    }
+
+    /// Waits a little, or for a change.
+    fn pause(&self) -> Option<Item> {
+        match self.items.recv_timeout(BLOCKED) {
+            Ok(item) => Some(item),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                thread::sleep(BLOCKED);
+                None
+            }
         }
     }
 
@@ -241,21 +276,11 @@ impl<A: Apply> Worker<A> {
         let result = self.transact(&batch.iter().map(|item| &item.change).collect::<Vec<_>>());
         self.seconds.record(began.elapsed());
         match result {
-            Ok(outcomes) => {
-                for (item, outcome) in batch.into_iter().zip(outcomes) {
-                    item.answer(outcome);
-                }
-            }
+            Ok(outcomes) => self.settle(batch.into_iter().zip(outcomes)),
             // One bad change must not fail the others: each alone.
             Err(error) if batch.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
-                for item in batch {
-                    let outcome = self.transact(&[&item.change]).and_then(|mut outcomes| {
-                        outcomes
-                            .pop()
-                            .unwrap_or_else(|| Err(Error::Internal("a change had no outcome".to_owned())))
-                    });
-                    item.answer(outcome);
-                }
+                let outcomes: Vec<_> = batch.iter().map(|item| self.alone(&item.change)).collect();
+                self.settle(batch.into_iter().zip(outcomes));
             }
             Err(error) => {
                 for item in batch {
@@ -265,7 +290,32 @@ impl<A: Apply> Worker<A> {
         }
     }
 
-    fn transact(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
+    /// Makes one change in a transaction of its own.
+    fn alone(&mut self, change: &Change) -> Outcome {
+        match self.transact(&[change]) {
+            Ok(mut outcomes) => outcomes
+                .pop()
+                .unwrap_or_else(|| Outcome::Settled(Err(Error::Internal("a change had no outcome".to_owned())))),
+            Err(error) => Outcome::Settled(Err(error)),
+        }
+    }
+
+    /// Answers the callers, and keeps what was blocked, before whatever is held already.
+    fn settle(&mut self, outcomes: impl Iterator<Item = (Item, Outcome)>) {
+        let mut blocked = Vec::new();
+        for (item, outcome) in outcomes {
+            match outcome {
+                Outcome::Settled(result) => item.answer(result),
+                Outcome::Blocked => blocked.push(item),
+            }
+        }
+        self.blocked = !blocked.is_empty();
+        for item in blocked.into_iter().rev() {
+            self.held.push_front(item);
+        }
+    }
+
+    fn transact(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>> {
         let mut result = self.applier.apply(changes);
         for _ in 1..ATTEMPTS {
             match result {

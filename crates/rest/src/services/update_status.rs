@@ -33,7 +33,7 @@ fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<Up
     let (email, status) = (inputs.email()?, inputs.status()?);
     Ok(UpdateStatusRequest {
         email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),
-        status: status::parse(status, tolerances)?.into(),
+        status: status::number(status, tolerances),
     })
 }
 

@@ -9,12 +9,12 @@ use diesel::{
     sql_types::{Array, BigInt, Nullable, SmallInt, Text},
 };
 
-use super::{Apply, Kept};
+use super::{Apply, Kept, Outcome};
 use crate::{
-    Authority, Change, Customer, Error, Result,
+    Authority, Change, Error, Result,
     connection::Connector,
     model,
-    statements::{self, CustomerColumns, LookAccount, Row, cached},
+    statements::{CustomerColumns, Look, Looked, Row, cached},
 };
 
 /// A connection that writes.
@@ -49,7 +49,7 @@ impl Apply for Applier {
     /// A statement changes a row once.
     const REPEATS: bool = false;
 
-    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
+    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>> {
         let now = model::now();
         let batch = SetStatuses::new(changes, now);
         self.run(|connection| {
@@ -61,25 +61,26 @@ impl Apply for Applier {
                 *place.ok_or_else(|| Error::Internal(format!("no change has the number {item}")))? = Some(row);
             }
             let outcome = |(change, before): (&&Change, Option<Row>)| match before {
-                Some(row) if row.status == change.status as i16 => Ok(row.try_into()),
-                Some(row) => Ok(row.changed(change.status, now).try_into()),
-                None => refuse(connection, change).map(Err),
+                Some(row) if row.status == change.status as i16 => Outcome::Settled(row.try_into()),
+                Some(row) => Outcome::Settled(row.changed(change.status, now).try_into()),
+                // The batch is committed: what goes wrong here is this change's alone.
+                None => why_not(connection, change),
             };
-            changes.iter().zip(before).map(outcome).collect()
+            Ok(changes.iter().zip(before).map(outcome).collect())
         })
     }
 
     fn probe(&mut self) -> Result<()> {
-        self.run(|connection| Ok(connection.batch_execute("SELECT 1")?))
+        self.run(|connection| Ok(connection.batch_execute("SELECT FROM accounts LIMIT 1 FOR UPDATE SKIP LOCKED")?))
     }
 }
 
 /// Sets the status of many customers, each at most once, and records what changed.
 ///
 /// `permitted` stands apart so that `locked` finds each row by the whole of its key: in one join, a planner without
-/// statistics reads all customers of the account instead. `locked` takes the rows in the order of their ids, so that
-/// two gateways never wait for each other in a circle, and sees each as its last committed change left it. What comes
-/// back are those rows, as they were before; a change without one found no account, no right or no customer.
+/// statistics reads all customers of the account instead. `locked` sees each row as its last committed change left it, and
+/// passes over those that another transaction holds: one of them must not hold up a whole batch. What comes back are the
+/// rows as they were before; a change without one found no account, no right, no customer, or a customer that is held.
 struct SetStatuses<'a> {
     now: i64,
     accounts: Vec<i64>,
@@ -139,8 +140,7 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
                 SELECT p.item, p.to_status, p.actor, p.face, p.request_id, c.account_id, c.id, c.reference, c.profile,
                        c.status, c.status_version, c.revision, c.create_time, c.update_time
                 FROM permitted p JOIN customers c ON c.account_id = p.account_id AND c.email_key = p.email_key
-                ORDER BY c.id
-                FOR UPDATE OF c
+                FOR UPDATE OF c SKIP LOCKED
             ), changed AS (
                 UPDATE customers c
                 SET status = l.to_status, status_version = l.status_version + 1, revision = l.revision + 1,
@@ -174,14 +174,18 @@ impl Query for SetStatuses<'_> {
 
 cached!(SetStatuses<'_>, SetStatuses<'static>);
 
-/// Why a change found no customer that it may change: the account, or the customer.
-fn refuse(connection: &mut PgConnection, change: &Change) -> Result<Error> {
-    let account = LookAccount {
+/// Why a change found no customer that it may change: it may not, there is none, or another transaction holds it.
+fn why_not(connection: &mut PgConnection, change: &Change) -> Outcome {
+    let look = Look {
         account: change.principal.account,
+        email_key: change.email.as_str(),
+    };
+    let looked: Result<Option<Looked>> = look.get_result(connection).optional().map_err(Error::from);
+    let row = looked
+        .and_then(|looked| looked.ok_or(Error::StaleCredentials))
+        .and_then(|looked| looked.for_principal(&change.principal));
+    match row {
+        Ok(_) => Outcome::Blocked,
+        Err(error) => Outcome::Settled(Err(error)),
     }
-    .get_result(connection)
-    .optional()?;
-    Ok(statements::permit_by(&change.principal, account)
-        .err()
-        .unwrap_or(Error::CustomerNotFound))
 }

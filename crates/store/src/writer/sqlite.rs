@@ -15,7 +15,7 @@ use diesel::{
     sqlite::Sqlite,
 };
 
-use super::{Apply, Kept};
+use super::{Apply, Kept, Outcome};
 use crate::{
     Change, Customer, Error, Result,
     connection::Connector,
@@ -84,7 +84,7 @@ impl Applier {
 impl Apply for Applier {
     const REPEATS: bool = true;
 
-    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Result<Customer>>> {
+    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>> {
         let gate = Arc::clone(&self.gate);
         let outcomes = {
             let _open = lock(&gate);
@@ -126,11 +126,11 @@ impl Drop for Applier {
 }
 
 /// Tells the outcome of one change from a failure of the transaction that it is part of.
-fn settle(result: Result<Customer>) -> Result<Result<Customer>> {
+fn settle(result: Result<Customer>) -> Result<Outcome> {
     match result {
-        Err(error @ (Error::CustomerNotFound | Error::StaleCredentials)) => Ok(Err(error)),
+        Err(error @ (Error::CustomerNotFound | Error::StaleCredentials)) => Ok(Outcome::Settled(Err(error))),
         Err(error) => Err(error),
-        Ok(customer) => Ok(Ok(customer)),
+        Ok(customer) => Ok(Outcome::Settled(Ok(customer))),
     }
 }
 
