@@ -3,7 +3,8 @@
 //! A login goes through here in two steps. [`Credentials::remembered`] answers in less than a microsecond if this very
 //! user and password were verified lately (`cache`). Otherwise the caller reads the account from its store and hands
 //! it to [`Credentials::verify`], which shares one check among all who ask the same (`flight`), lets a bounded number
-//! of them hash (`hashing`, `password`) and remembers a success. Both refuse who has failed too often (`throttle`).
+//! of them hash (`hashing`, `password`) and remembers a success. Both refuse who has failed too often; to repeat what
+//! has just failed is no further failure, and costs no further hash (`throttle`).
 //!
 //! There is no I/O and no state outside this process. What is remembered carries the version of the credentials it was
 //! verified against: the caller's store compares it in the transaction that it protects, and calls
@@ -140,8 +141,9 @@ impl Credentials {
         Ok(remembered)
     }
 
-    /// Checks the password against the account's hash and remembers a success. Costs one hash whatever is wrong; those
-    /// who ask the same at the same time share it. Needs a tokio runtime with time enabled.
+    /// Checks the password against the account's hash and remembers a success. Costs one hash whatever is wrong, and
+    /// none if the same was wrong just before; those who ask the same at the same time share it. Needs a tokio runtime
+    /// with time enabled.
     ///
     /// `account` is what the store has under the name `user`; `None` if there is no such account.
     pub async fn verify(
@@ -156,7 +158,7 @@ impl Credentials {
         inner.admit(&source)?;
         let login = inner.digester.login(user, password);
         let check = inner.digester.check(&login, account.as_ref());
-        let start = || inner.start(source, login, password, account);
+        let start = || inner.start(source, login, check, password, account);
         let outcome = inner.flights.share(check, start).await;
         match outcome {
             Ok(_) => inner.throttle.welcome(&source),
@@ -193,6 +195,7 @@ impl Inner {
         self: &Arc<Self>,
         source: Source,
         login: Digest,
+        check: Digest,
         password: &SecretString,
         account: Option<Account>,
     ) -> ControlFlow<Outcome, impl Future<Output = Outcome> + Send + use<>> {
@@ -207,7 +210,12 @@ impl Inner {
         if let Some(verified) = allowed.filter(|allowed| self.cache.get(&login, (self.clock)()) == Some(*allowed)) {
             return ControlFlow::Break(Ok(verified));
         }
-        let (ticket, attempt) = match self.reserve(source) {
+        // Here, where no check of the same is under way: what that one counts is seen. And before a hash is asked for,
+        // so that a repeat is never busy.
+        if self.throttle.repeats(&source, &check, (self.clock)()) {
+            return ControlFlow::Break(Err(Error::Wrong));
+        }
+        let (ticket, attempt) = match self.reserve(source, check) {
             Ok(reserved) => reserved,
             Err(error) => return ControlFlow::Break(Err(error)),
         };
@@ -230,11 +238,11 @@ impl Inner {
         })
     }
 
-    fn reserve(&self, source: Source) -> Result<(Ticket, Attempt), Error> {
+    fn reserve(&self, source: Source, check: Digest) -> Result<(Ticket, Attempt), Error> {
         let ticket = self.hashing.enter().map_err(|Busy| Error::Busy)?;
         let attempt = self
             .throttle
-            .begin(source, (self.clock)())
+            .begin(source, check, (self.clock)())
             .map_err(|refusal| self.refuse(refusal))?;
         Ok((ticket, attempt))
     }
@@ -314,14 +322,14 @@ mod tests {
             self.credentials.verify("user", &password.into(), HOME, account).await
         }
 
-        /// Puts failures on record without hashing for them.
+        /// Puts failures, all different, on record without hashing for them.
         fn fail(&self, times: usize, from: IpAddr) {
             let inner = &self.credentials.inner;
             let source = inner.digester.source("user", from);
             for _ in 0..times {
                 inner
                     .throttle
-                    .begin(source, (inner.clock)())
+                    .begin(source, rand::random(), (inner.clock)())
                     .unwrap()
                     .failed((inner.clock)());
             }
@@ -375,6 +383,13 @@ mod tests {
         }
     }
 
+    fn disabled() -> Account {
+        Account {
+            enabled: false,
+            ..account()
+        }
+    }
+
     #[tokio::test]
     async fn a_right_password_is_verified_once_and_then_remembered() {
         let bench = Bench::new();
@@ -394,13 +409,7 @@ mod tests {
         for (password, account) in [
             ("wrong", Some(account())),
             ("right", None),
-            (
-                "right",
-                Some(Account {
-                    enabled: false,
-                    ..account()
-                }),
-            ),
+            ("right", Some(disabled())),
             (
                 "right",
                 Some(Account {
@@ -441,12 +450,146 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_are_not_remembered() {
+    async fn a_repeat_of_whatever_was_wrong_costs_no_hash_and_no_failure_and_looks_the_same() {
+        for (password, account) in [("wrong", Some(account())), ("right", None), ("right", Some(disabled()))] {
+            let bench = Bench::new();
+            bench.fail(8, HOME);
+            for _ in 0..100 {
+                assert_eq!(bench.remembered(password), Ok(None));
+                assert_eq!(bench.verify(password, account.clone()).await, Err(Error::Wrong));
+            }
+            assert_eq!(bench.hashes(), 1);
+            bench.fail(1, HOME);
+            assert_eq!(
+                bench.verify(password, account).await,
+                Err(Error::Throttled(MINUTE)),
+                "a block holds for repeats too"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeat_is_wrong_at_once_even_when_everybody_else_is_busy() {
+        let bench = Bench::with(Settings {
+            hashes_at_once: NonZeroUsize::MIN,
+            hash_queue: 0,
+            ..Settings::default()
+        });
+        for (password, account) in [("wrong", Some(account())), ("right", None), ("right", Some(disabled()))] {
+            assert_eq!(bench.verify(password, account.clone()).await, Err(Error::Wrong));
+            let _taken = bench.credentials.inner.hashing.enter().unwrap();
+            assert_eq!(bench.verify(password, account).await, Err(Error::Wrong));
+        }
+        assert_eq!(bench.count("dcams_credentials_busy_total"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_worker_with_the_old_password_does_not_hold_up_those_with_the_new_one() {
         let bench = Bench::new();
-        assert_eq!(bench.verify("wrong", Some(account())).await, Err(Error::Wrong));
-        assert_eq!(bench.remembered("wrong"), Ok(None));
-        assert_eq!(bench.verify("wrong", Some(account())).await, Err(Error::Wrong));
-        assert_eq!(bench.hashes(), 2);
+        let old = Account {
+            hash: hash(&"old".into()).unwrap(),
+            ..account()
+        };
+        bench.verify("old", Some(old)).await.unwrap();
+        bench.credentials.forget("user", &"old".into());
+        let (new, verified) = (
+            Account {
+                version: 2,
+                ..account()
+            },
+            Verified { version: 2, ..VERIFIED },
+        );
+        for round in 0..20 {
+            for _ in 0..100 {
+                assert_eq!(bench.remembered("old"), Ok(None));
+                assert_eq!(bench.verify("old", Some(new.clone())).await, Err(Error::Wrong));
+            }
+            let remembered = (round > 0).then_some(verified);
+            assert_eq!(bench.remembered("right"), Ok(remembered));
+            assert_eq!(bench.verify("right", Some(new.clone())).await, Ok(verified));
+            bench.pass(MINUTE / 4);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_of_a_disabled_account_does_not_hold_it_up_when_it_is_enabled_again() {
+        let (bench, disabled) = (Bench::new(), disabled());
+        for _ in 0..100 {
+            assert_eq!(bench.verify("right", Some(disabled.clone())).await, Err(Error::Wrong));
+        }
+        let enabled = Account {
+            version: 2,
+            enabled: true,
+            ..disabled
+        };
+        assert_eq!(
+            bench.verify("right", Some(enabled)).await,
+            Ok(Verified { version: 2, ..VERIFIED })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_that_has_become_the_right_one_works_at_once() {
+        let (bench, account) = (Bench::new(), account());
+        for _ in 0..20 {
+            assert_eq!(bench.verify("new", Some(account.clone())).await, Err(Error::Wrong));
+        }
+        let changed = Account {
+            version: 2,
+            hash: hash(&"new".into()).unwrap(),
+            ..account
+        };
+        let verified = Verified { version: 2, ..VERIFIED };
+        assert_eq!(bench.verify("new", Some(changed)).await, Ok(verified));
+        assert_eq!(bench.remembered("new"), Ok(Some(verified)));
+    }
+
+    #[tokio::test]
+    async fn ten_different_wrong_passwords_block_however_often_each_is_repeated() {
+        let (bench, account) = (Bench::new(), account());
+        for guess in 0..10 {
+            for earlier in 0..=guess {
+                let outcome = bench.verify(&earlier.to_string(), Some(account.clone())).await;
+                assert_eq!(outcome, Err(Error::Wrong));
+            }
+        }
+        assert_eq!(bench.hashes(), 10);
+        assert_eq!(bench.remembered("right"), Err(Error::Throttled(MINUTE)));
+        assert_eq!(
+            bench.verify("0", Some(account)).await,
+            Err(Error::Throttled(MINUTE)),
+            "a block holds for repeats too"
+        );
+    }
+
+    #[tokio::test]
+    async fn after_the_window_the_same_wrong_password_is_hashed_and_counted_again() {
+        let (bench, account) = (Bench::new(), account());
+        for hashes in 1..=3 {
+            // The repeat in the middle of the window does not prolong it.
+            for _ in 0..2 {
+                assert_eq!(bench.verify("wrong", Some(account.clone())).await, Err(Error::Wrong));
+                assert_eq!(bench.hashes(), hashes);
+                bench.pass(MINUTE / 2);
+            }
+        }
+        bench.fail(9, HOME);
+        assert_eq!(bench.verify("wrong", Some(account)).await, Err(Error::Wrong));
+        assert_eq!(bench.remembered("right"), Err(Error::Throttled(MINUTE)));
+    }
+
+    #[tokio::test]
+    async fn another_address_pays_for_its_own_failure() {
+        let (bench, account) = (Bench::new(), account());
+        assert_eq!(bench.verify("wrong", Some(account.clone())).await, Err(Error::Wrong));
+        for _ in 0..2 {
+            let outcome = bench
+                .credentials
+                .verify("user", &"wrong".into(), AWAY, Some(account.clone()))
+                .await;
+            assert_eq!(outcome, Err(Error::Wrong));
+            assert_eq!(bench.hashes(), 2);
+        }
     }
 
     #[tokio::test]

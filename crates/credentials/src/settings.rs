@@ -17,12 +17,14 @@ pub struct Settings {
     pub cache_entries: usize,
     /// How long a verified login is remembered. Default: 10 minutes.
     pub cache_ttl: Duration,
-    /// Failures within the window that block a user at one address; 0 sets no limit. Default: 10.
+    /// Failures within the window that block a user at one address; 0 sets no limit. The same wrong login counts once
+    /// in the window: its repeats are refused without a hash and are no failures. Default: 10.
     pub failures_per_address: u32,
     /// Failures within the window, over all addresses that are strange to the user, that block the user at every
-    /// strange address; 0 sets no limit. Default: 30.
+    /// strange address; 0 sets no limit. The same wrong login counts once here too, wherever it comes from.
+    /// Default: 30.
     pub failures_per_user: u32,
-    /// The time over which failures are counted. Default: 1 minute.
+    /// The time over which failures are counted, each from when it was first made. Default: 1 minute.
     pub failure_window: Duration,
     /// How long the first block lasts; each further one lasts twice as long. Default: 1 minute.
     pub first_block: Duration,

@@ -6,8 +6,14 @@
 //! lock out the owner. An attempt counts as a failure from its start until its end is known, so that guessing in
 //! parallel gains nothing.
 //!
-//! Everything is bounded. At the bound the entry that was longest out of use is forgotten: an attacker can wipe out his
-//! own failures only by failing as many other logins as are tracked, each at the price of a hash.
+//! Only different logins count, each once in the window: to repeat a wrong login is no guessing. So a worker that was
+//! left with an old password does not hold up those beside it that have the new one. A login is known again by its
+//! guess: the digest of user, password and state of the account, so that a changed account makes the same password a
+//! new guess.
+//!
+//! Everything is bounded. Guesses lie with the failures that they were, and there are always fewer of these than block.
+//! At the bound the entry that was longest out of use is forgotten: an attacker can wipe out his own failures only by
+//! failing as many other logins as are tracked, each at the price of a hash.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -62,6 +68,7 @@ pub(crate) enum Scope {
 pub(crate) struct Attempt {
     throttle: Arc<Throttle>,
     source: Source,
+    guess: Digest,
     stranger: bool,
 }
 
@@ -100,8 +107,15 @@ impl Throttle {
         }
     }
 
+    /// Whether this guess is among the failures that count for this user at this address, and so is wrong still. To
+    /// ask changes nothing: a failure counts for no longer because it is repeated. What other addresses guessed stays
+    /// out of it, or the quick reply would tell about them.
+    pub(crate) fn repeats(&self, source: &Source, guess: &Digest, now: Instant) -> bool {
+        self.ledgers().addresses.holds(source, guess, now)
+    }
+
     /// Begins an attempt, which counts as a failure until it has ended.
-    pub(crate) fn begin(self: &Arc<Self>, source: Source, now: Instant) -> Result<Attempt, Refusal> {
+    pub(crate) fn begin(self: &Arc<Self>, source: Source, guess: Digest, now: Instant) -> Result<Attempt, Refusal> {
         let stranger = !self.knows(&source);
         let mut ledgers = self.ledgers();
         ledgers.addresses.reserve(&source, now).map_err(|wait| Refusal {
@@ -118,6 +132,7 @@ impl Throttle {
         Ok(Attempt {
             throttle: self.clone(),
             source,
+            guess,
             stranger,
         })
     }
@@ -141,9 +156,9 @@ impl Throttle {
 
     fn count_failure(&self, attempt: &Attempt, now: Instant) {
         let mut ledgers = self.ledgers();
-        let by_address = ledgers.addresses.count(&attempt.source, now);
+        let by_address = ledgers.addresses.count(&attempt.source, attempt.guess, now);
         let by_user = if attempt.stranger {
-            ledgers.users.count(&attempt.source.user, now)
+            ledgers.users.count(&attempt.source.user, attempt.guess, now)
         } else {
             None
         };
@@ -217,6 +232,12 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.tallies.peek(key)?.blocked(now)
     }
 
+    fn holds(&self, key: &K, guess: &Digest, now: Instant) -> bool {
+        self.tallies
+            .peek(key)
+            .is_some_and(|tally| tally.holds(guess, now, &self.pace))
+    }
+
     /// Makes room for a failure, or says how long there is none.
     fn reserve(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
         let (limit, pace) = (self.limit, self.pace);
@@ -235,11 +256,11 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Counts a failure and says how long it blocks, if it does.
-    fn count(&mut self, key: &K, now: Instant) -> Option<Duration> {
+    fn count(&mut self, key: &K, guess: Digest, now: Instant) -> Option<Duration> {
         let (limit, pace) = (self.limit, self.pace);
         self.change(key, |tally| {
             tally.forget(now, &pace);
-            tally.fail(now, limit, &pace)
+            tally.fail(guess, now, limit, &pace)
         })
         .flatten()
     }
@@ -277,14 +298,25 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
 /// What is known of one user, or of one user at one address.
 #[derive(Default)]
 struct Tally {
-    /// The failures within the window, since the last block.
-    failures: VecDeque<Instant>,
+    /// The failures within the window, since the last block; no two of the same guess.
+    failures: VecDeque<Failure>,
     /// Attempts under way.
     pending: usize,
     last_failure: Option<Instant>,
     block: Option<Block>,
     /// The blocks so far.
     strikes: u32,
+}
+
+struct Failure {
+    at: Instant,
+    guess: Digest,
+}
+
+impl Failure {
+    fn counts(&self, now: Instant, pace: &Pace) -> bool {
+        now.saturating_duration_since(self.at) < pace.window
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -305,11 +337,7 @@ impl Tally {
     /// Lets go of what time has settled.
     fn forget(&mut self, now: Instant, pace: &Pace) {
         let age = |event: Instant| now.saturating_duration_since(event);
-        while self
-            .failures
-            .front()
-            .is_some_and(|failure| age(*failure) >= pace.window)
-        {
+        while self.failures.front().is_some_and(|failure| !failure.counts(now, pace)) {
             self.failures.pop_front();
         }
         let no_failures = self
@@ -324,8 +352,18 @@ impl Tally {
         }
     }
 
-    fn fail(&mut self, now: Instant, limit: usize, pace: &Pace) -> Option<Duration> {
-        self.failures.push_back(now);
+    fn holds(&self, guess: &Digest, now: Instant, pace: &Pace) -> bool {
+        self.failures
+            .iter()
+            .any(|failure| failure.guess == *guess && failure.counts(now, pace))
+    }
+
+    fn fail(&mut self, guess: Digest, now: Instant, limit: usize, pace: &Pace) -> Option<Duration> {
+        // A repeat at the same address does not come so far, but the user may have failed with this at another one.
+        if self.holds(&guess, now, pace) {
+            return None;
+        }
+        self.failures.push_back(Failure { at: now, guess });
         self.last_failure = Some(now);
         if self.failures.len() < limit {
             return None;
@@ -334,7 +372,8 @@ impl Tally {
             .first_block
             .saturating_mul(2u32.saturating_pow(self.strikes))
             .min(pace.longest_block);
-        self.failures.clear();
+        // Clearing would keep the memory for as long as the block is not forgiven.
+        self.failures = VecDeque::new();
         self.strikes = self.strikes.saturating_add(1);
         self.block = Some(Block { since: now, length });
         Some(length)
@@ -360,6 +399,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
+    const GUESS: Digest = [1; 32];
 
     /// A throttle, a clock that only moves when told, and users at addresses.
     struct Bench {
@@ -386,11 +426,24 @@ mod tests {
             self.digester.source(user, IpAddr::V4(Ipv4Addr::from_bits(address)))
         }
 
-        /// What the outside sees: the check first, then the attempt.
+        /// What the outside sees: the check first, then the attempt, with something never tried before.
         fn begin(&self, user: &str, address: u32) -> Result<Attempt, Refusal> {
+            self.begin_with(rand::random(), user, address)
+        }
+
+        fn begin_with(&self, guess: Digest, user: &str, address: u32) -> Result<Attempt, Refusal> {
             let source = self.source(user, address);
             self.throttle.check(&source, self.now)?;
-            self.throttle.begin(source, self.now)
+            self.throttle.begin(source, guess, self.now)
+        }
+
+        fn fail_with(&self, guess: Digest, user: &str, address: u32) -> Result<(), Refusal> {
+            self.begin_with(guess, user, address)
+                .map(|attempt| attempt.failed(self.now))
+        }
+
+        fn repeats(&self, guess: Digest, user: &str, address: u32) -> bool {
+            self.throttle.repeats(&self.source(user, address), &guess, self.now)
         }
 
         fn fail(&self, user: &str, address: u32) -> Result<(), Refusal> {
@@ -435,7 +488,7 @@ mod tests {
         bench.fail_times(10, "u", 1);
         let blocked = Some(refusal(Scope::Address, MINUTE));
         assert_eq!(bench.throttle.check(&source, bench.now).err(), blocked);
-        assert_eq!(bench.throttle.begin(source, bench.now).err(), blocked);
+        assert_eq!(bench.throttle.begin(source, GUESS, bench.now).err(), blocked);
     }
 
     #[test]
@@ -449,6 +502,70 @@ mod tests {
         assert!(bench.begin("u", 1).is_ok());
         bench.fail("u", 1).unwrap();
         assert!(bench.begin("u", 1).is_err());
+    }
+
+    #[test]
+    fn a_guess_is_repeated_by_its_user_at_its_address_within_the_window_only() {
+        let mut bench = Bench::new();
+        assert!(!bench.repeats(GUESS, "u", 1));
+        bench.fail_with(GUESS, "u", 1).unwrap();
+        assert!(bench.repeats(GUESS, "u", 1));
+        assert!(!bench.repeats([2; 32], "u", 1));
+        assert!(!bench.repeats(GUESS, "u", 2));
+        assert!(!bench.repeats(GUESS, "v", 1));
+        bench.now += MINUTE - SECOND;
+        assert!(bench.repeats(GUESS, "u", 1));
+        bench.now += SECOND;
+        assert!(!bench.repeats(GUESS, "u", 1));
+    }
+
+    #[test]
+    fn an_attempt_is_repeated_only_once_it_has_failed() {
+        let bench = Bench::new();
+        let attempt = bench.begin_with(GUESS, "u", 1).unwrap();
+        assert!(!bench.repeats(GUESS, "u", 1));
+        drop(attempt);
+        assert!(!bench.repeats(GUESS, "u", 1));
+    }
+
+    #[test]
+    fn a_success_and_a_block_let_go_of_the_guesses() {
+        let bench = Bench::new();
+        bench.fail_with(GUESS, "u", 1).unwrap();
+        bench.succeed("u", 1).unwrap();
+        assert!(!bench.repeats(GUESS, "u", 1));
+        bench.fail_with(GUESS, "u", 1).unwrap();
+        bench.fail_times(9, "u", 1);
+        assert!(!bench.repeats(GUESS, "u", 1));
+    }
+
+    #[test]
+    fn the_same_guess_from_many_addresses_counts_once_for_the_user_and_once_for_each_address() {
+        let mut bench = Bench::new();
+        (0..100).for_each(|address| bench.fail_with(GUESS, "u", address).unwrap());
+        bench.fail_times(9, "u", 1);
+        assert_eq!(bench.fail("u", 1), Err(refusal(Scope::Address, MINUTE)));
+        (200..219).for_each(|address| bench.fail("u", address).unwrap());
+        bench.fail("u", 300).unwrap();
+        assert_eq!(bench.fail("u", 301), Err(refusal(Scope::User, MINUTE)));
+        // The repeats have not prolonged the first.
+        bench.now += MINUTE;
+        bench.fail_with(GUESS, "u", 400).unwrap();
+    }
+
+    #[test]
+    fn the_number_of_guesses_that_are_held_is_bounded() {
+        let mut bench = Bench::new();
+        for _ in 0..1000 {
+            if let Err(Refusal { wait, .. }) = bench.fail("u", 1) {
+                bench.now += wait;
+            }
+            let (here, user) = (bench.source("u", 1), bench.source("u", 1).user);
+            let ledgers = bench.throttle.ledgers();
+            let held = |tally: Option<&Tally>| tally.map_or(0, |tally| tally.failures.len());
+            assert!(held(ledgers.addresses.tallies.peek(&here)) < 10);
+            assert!(held(ledgers.users.tallies.peek(&user)) < 30);
+        }
     }
 
     #[test]
