@@ -268,12 +268,12 @@ fn guessing_is_slowed_down_for_that_user_at_that_address_alone() {
         let gateway = Gateway::start(&database, &["--trusted-proxy", "127.0.0.1"]);
         let (home, away) = ("192.0.2.1", "198.51.100.1");
         let right = |user, from| post_from(&gateway, from, &update(user, PASSWORD, EMAIL)).status;
-        let wrong = |from: &str| post_from(&gateway, from, &update("shop", "wrong", EMAIL));
+        let guess = |number: u32| post_from(&gateway, away, &update("shop", &format!("wrong {number}"), EMAIL));
 
         for number in 0..10 {
-            assert_eq!(wrong(away).status, 401, "{backend}: {number}");
+            assert_eq!(guess(number).status, 401, "{backend}: {number}");
         }
-        for reply in [wrong(away), post_from(&gateway, away, &update("shop", PASSWORD, EMAIL))] {
+        for reply in [guess(10), post_from(&gateway, away, &update("shop", PASSWORD, EMAIL))] {
             assert_eq!(reply.status, 429, "{backend}: {reply:?}");
             assert_eq!(reply.header("x-error-reason"), Some("THROTTLED"), "{backend}");
             assert_eq!(
@@ -303,7 +303,7 @@ fn an_owner_at_a_known_address_gets_in_while_others_guess_from_everywhere() {
         // No more than nine from one address, so that only the user's own limit is met.
         let guesses = (0..30).map(|number| {
             let from = format!("198.51.100.{}", number / 9);
-            post_from(&gateway, &from, &update("shop", "wrong", EMAIL)).status
+            post_from(&gateway, &from, &update("shop", &format!("wrong {number}"), EMAIL)).status
         });
         assert_eq!(guesses.filter(|status| *status == 401).count(), 30, "{backend}");
 
@@ -316,6 +316,27 @@ fn an_owner_at_a_known_address_gets_in_while_others_guess_from_everywhere() {
         assert_eq!(status.code(), Code::ResourceExhausted, "{backend}: {status:?}");
         assert_eq!(refusal.reason.name(), "THROTTLED", "{backend}: {status:?}");
         assert!(refusal.retry_after.is_some(), "{backend}: {status:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_keeps_an_old_password_locks_nobody_out() {
+    for backend in Backend::BOTH {
+        let database = shop(backend);
+        let gateway = Gateway::start(&database, &[]);
+        let status = |password| gateway.post(update("shop", password, EMAIL)).status;
+        assert_eq!(status(PASSWORD), 200, "{backend}");
+        dcams(
+            &database,
+            &["account", "set-password", "shop", "--password-stdin"],
+            "new password",
+        )
+        .ok();
+        for number in 0..25 {
+            assert_eq!(status(PASSWORD), 401, "{backend}: {number}");
+        }
+        assert_eq!(status("new password"), 200, "{backend}");
+        assert_eq!(status(PASSWORD), 401, "{backend}");
     }
 }
 

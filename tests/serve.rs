@@ -50,9 +50,14 @@ fn metric(gateway: &Gateway, name: &str) -> u64 {
 
 /// Sends an update that a lock holds up, and returns when the gateway has begun to write it.
 fn send_held_update(gateway: &Gateway, status: &str) -> Connection {
+    send_held_update_over(gateway, gateway, status)
+}
+
+/// The same, over a facade in front of the gateway.
+fn send_held_update_over(facade: &Gateway, gateway: &Gateway, status: &str) -> Connection {
     const BEGUN: &str = "dcams_write_batch_size_count";
     let before = metric(gateway, BEGUN);
-    let mut connection = Connection::open(gateway.rest);
+    let mut connection = Connection::open(facade.rest);
     connection.send(&post(update(status).as_bytes())).unwrap();
     until("the update is under way", || {
         (metric(gateway, BEGUN) > before).then_some(())
@@ -480,6 +485,21 @@ fn a_facade_waits_for_its_upstream() {
             });
         }
         assert_eq!(facade.stop().code, 0);
+    }
+}
+
+#[test]
+fn a_facade_whose_upstream_dies_under_a_request_says_that_the_service_is_unavailable() {
+    for backend in Backend::BOTH {
+        let database = backend.database();
+        let upstream = Gateway::start(&database, &["--demo"]);
+        let facade = Gateway::facade(&upstream, &[]);
+        assert_eq!(facade.post(SAMPLE).status, 200);
+        let mut session = database.session();
+        session.hold_customers();
+        let mut connection = send_held_update_over(&facade, &upstream, "FAIL");
+        upstream.signal("KILL");
+        assert_unavailable(&connection.receive().unwrap());
     }
 }
 

@@ -20,7 +20,7 @@ fn shop_with_a_customer(backend: Backend) -> Database {
     let import = ["customer", "import", file.to_str().unwrap(), "--account", "shop"];
     assert_eq!(
         dcams(&database, &import, "").ok(),
-        "1 customers created, 0 already there\n"
+        "1 customer created, 0 already there\n"
     );
     database
 }

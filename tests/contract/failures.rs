@@ -86,10 +86,11 @@ fn a_deadline_that_passes_is_a_timeout() {
 #[test]
 fn too_many_failed_logins_are_throttled() {
     let wrong = SAMPLE.replace("PASSWORD", "wrong");
-    let rows = posted([("the eleventh wrong password within a minute", &*wrong)]);
+    let rows = posted([("the eleventh password within a minute, all of them wrong", &*wrong)]);
     everywhere("throttled", &[], prepare, |deployment| {
-        for _ in 0..10 {
-            assert_eq!(deployment.face().post(&wrong).status, 401);
+        for number in 0..10 {
+            let guess = SAMPLE.replace("PASSWORD", &format!("guess {number}"));
+            assert_eq!(deployment.face().post(guess).status, 401);
         }
         transcript(deployment.face().rest, &rows)
     });

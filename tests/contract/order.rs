@@ -64,6 +64,10 @@ fn nothing_about_a_customer_is_said_before_the_credentials_hold() {
             r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"nonsense"}}"#,
         ),
         (
+            "the email before the status: both are none",
+            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"nobody","status":"NONSENSE"}}"#,
+        ),
+        (
             "the target before the look-up: the status is none, and nobody has that email",
             r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"nobody@veratad.com","status":"NONSENSE"}}"#,
         ),

@@ -182,21 +182,56 @@ fn credentials_that_are_missing_malformed_or_wrong_are_refused_alike() {
 fn too_many_failed_logins_are_throttled() {
     for backend in Backend::BOTH {
         let (_gateway, client) = served(backend);
-        let wrong = || {
+        let guess = |number: u32| {
             client
-                .call("GetStatus", &[], Metadata::of("USERNAME:nonsense"))
+                .call("GetStatus", &[], Metadata::of(&format!("USERNAME:nonsense {number}")))
                 .unwrap_err()
         };
-        for _ in 0..10 {
-            check(&wrong(), &Refused::new(Code::Unauthenticated, "BAD_CREDENTIALS"));
+        for number in 0..10 {
+            check(&guess(number), &Refused::new(Code::Unauthenticated, "BAD_CREDENTIALS"));
         }
         check(
-            &wrong(),
+            &guess(10),
             &Refused {
                 retries: true,
                 ..Refused::new(Code::ResourceExhausted, "THROTTLED")
             },
         );
+    }
+}
+
+#[test]
+fn what_the_service_does_not_have_is_refused_in_the_words_of_the_contract() {
+    let (_gateway, client) = served(Backend::Sqlite);
+    let unknown = client
+        .call_with("NoSuchMethod", Vec::new(), Metadata::of("USERNAME:PASSWORD"))
+        .unwrap_err();
+    check(&unknown, &Refused::new(Code::Unimplemented, "UNKNOWN_PATH"));
+    let deflated = Metadata::of("USERNAME:PASSWORD").with("grpc-encoding", "deflate");
+    let encoded = client.call_with("GetStatus", Vec::new(), deflated).unwrap_err();
+    check(&encoded, &Refused::new(Code::Unimplemented, "UNSUPPORTED_ENCODING"));
+}
+
+#[test]
+fn only_a_trusted_peer_may_say_that_a_call_came_in_over_rest() {
+    for backend in Backend::BOTH {
+        for (arguments, face) in [(&[][..], 2), (&["--trusted-proxy", "127.0.0.1"][..], 1)] {
+            let database = backend.database();
+            let gateway = Gateway::start(&database, &[&["--demo"], arguments].concat());
+            let client = Client::connect(gateway.grpc.unwrap());
+            let metadata = Metadata::of("USERNAME:PASSWORD").with("x-dcams-face", "rest");
+            client
+                .call(
+                    "UpdateStatus",
+                    &[("email", "test@veratad.com"), ("status", "STATUS_PASS")],
+                    metadata,
+                )
+                .unwrap();
+            let kept = database
+                .session()
+                .number("(SELECT face FROM status_changes WHERE version = 2)");
+            assert_eq!(kept, face, "{backend}: {arguments:?}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use store::{Error, Settings, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, block_on, key, origin, recovered, soon};
+use super::{Bench, STATUSES, begin, block_on, key, origin, recovered, soon};
 use crate::support::{Backend, Cluster, Database, Durability};
 
 /// The longest that an answer may take while the server is away.
@@ -155,6 +155,47 @@ fn connections_that_the_server_ends_are_replaced() {
             }
             recovered(&bench.store).await;
         }
+    });
+}
+
+#[test]
+fn a_customer_that_another_transaction_holds_holds_up_no_other() {
+    block_on(async {
+        let bench = Bench::on(Backend::Postgres.database()).await;
+        register_ten(&bench).await;
+        let mut session = bench.database.session();
+        session.execute("BEGIN; SELECT FROM customers WHERE email_key = '0@example.com' FOR UPDATE");
+        let held = begin(bench.set("0@example.com", Status::Pass)).await;
+        // With a deadline that a wait for the lock would miss.
+        for round in 0..20 {
+            for number in 1..10 {
+                bench
+                    .set(&format!("{number}@example.com"), STATUSES[round % 3])
+                    .await
+                    .unwrap();
+            }
+        }
+        session.release();
+        assert_eq!(held.await.unwrap().status, Status::Pass);
+    });
+}
+
+#[test]
+fn a_change_of_a_customer_that_stays_held_expires() {
+    block_on(async {
+        let bench = Bench::on(Backend::Postgres.database()).await;
+        register_ten(&bench).await;
+        let mut session = bench.database.session();
+        session.execute("BEGIN; SELECT FROM customers WHERE email_key = '0@example.com' FOR UPDATE");
+        let change = bench.change("0@example.com", Status::Pass);
+        let answer = bench
+            .store
+            .set_status(change, Instant::now() + Duration::from_millis(50))
+            .await;
+        assert!(matches!(answer, Err(Error::Expired)), "{answer:?}");
+        session.release();
+        bench.set("1@example.com", Status::Pass).await.unwrap();
+        assert_eq!(bench.whole_history("0@example.com").await.len(), 1);
     });
 }
 

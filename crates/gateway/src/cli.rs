@@ -16,6 +16,9 @@ use clap::{
 };
 use store::{AccountName, Location, Migrate, Status, Store};
 
+/// What the options of every command stand under.
+const GLOBAL: &str = "Options of every command";
+
 /// Keeps the verification status of customers: over gRPC, and over the old JSON endpoint in front of it.
 #[derive(Parser)]
 #[command(name = "dcams-gateway", version, max_term_width = 100)]
@@ -38,6 +41,7 @@ pub(crate) struct StoreOptions {
         value_name = "URL",
         default_value = "sqlite://dcams.db",
         hide_env_values = true,
+        help_heading = GLOBAL,
         global = true
     )]
     pub(crate) location: Location,
@@ -52,6 +56,7 @@ pub(crate) struct LogOptions {
         env = "DCAMS_LOG",
         value_name = "LEVEL",
         default_value = "info",
+        help_heading = GLOBAL,
         global = true
     )]
     pub(crate) level: LogLevel,
@@ -63,6 +68,7 @@ pub(crate) struct LogOptions {
         env = "DCAMS_LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "pretty",
+        help_heading = GLOBAL,
         global = true
     )]
     pub(crate) format: LogFormat,
@@ -132,10 +138,10 @@ pub(crate) struct ServeOptions {
     /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (http://HOST:PORT); no store is opened
     #[arg(long, env = "DCAMS_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<http::Uri>,
-    /// What to do about the store's schema at start: auto, check or off
+    /// What to do about the store's schema at start: auto applies what is missing, check refuses to start, off does not look
     #[arg(long, env = "DCAMS_MIGRATE", value_name = "HOW", default_value = "auto")]
     pub(crate) migrate: Migrate,
-    /// Believe X-Forwarded-For from this address; may be given many times, or as a list with commas
+    /// Believe what this address says of where a request comes from (X-Forwarded-For, x-dcams-face); no networks; may be given many times, or as a list with commas
     #[arg(
         long = "trusted-proxy",
         env = "DCAMS_TRUSTED_PROXIES",
@@ -284,8 +290,10 @@ fn without_urls(error: &clap::Error) -> String {
         if let ContextValue::String(value) = value
             && value.contains("//")
         {
-            // clap writes a value in either form.
-            text = text.replace(&format!("{value:?}"), "URL").replace(value, "URL");
+            // clap writes a value in either form, and quotes it.
+            text = text
+                .replace(&format!("{value:?}"), "'URL'")
+                .replace(&format!("'{value}'"), "'URL'");
         }
     }
     text

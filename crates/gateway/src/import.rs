@@ -85,8 +85,9 @@ pub(crate) async fn run(
         0 => String::new(),
         _ => format!(", {bad} bad {} skipped", rows(bad)),
     };
+    let customers = if done.created == 1 { "customer" } else { "customers" };
     say!(
-        "{} customers created, {} already there{skipped}",
+        "{} {customers} created, {} already there{skipped}",
         done.created,
         done.updated
     )
@@ -161,6 +162,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoEmail => f.write_str("the email is missing"),
+            Self::Invalid("dob") => f.write_str("the dob is not a date written as YYYYMMDD"),
+            Self::Invalid("status") => f.write_str("the status is none of PASS, PENDING, FAIL"),
             Self::Invalid(column) => write!(f, "the {column} is invalid"),
             Self::Length => f.write_str("the row has more or fewer values than the header"),
             Self::UnknownColumn => write!(f, "a key is none of {}", known()),

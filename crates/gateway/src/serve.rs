@@ -136,7 +136,7 @@ fn connect(uri: &http::Uri) -> anyhow::Result<Channel> {
     let plain = uri
         .authority()
         .is_some_and(|authority| !authority.as_str().contains('@'));
-    if uri.scheme_str() != Some("http") || !plain {
+    if uri.scheme_str() != Some("http") || !plain || !["", "/"].contains(&uri.path()) {
         bail!("--upstream needs a URL of the form http://HOST:PORT");
     }
     Ok(Endpoint::from(uri.clone())

@@ -44,6 +44,28 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &CHANGES))
         .and_then(PrometheusBuilder::install_recorder)
         .context("the metrics")?;
+    for (name, what) in [
+        (
+            "dcams_calls_total",
+            "Calls of the storage service, by the face they came in over and the gRPC code",
+        ),
+        ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
+    ] {
+        match name.ends_with("_total") {
+            true => metrics::describe_counter!(name, what),
+            false => metrics::describe_gauge!(name, what),
+        }
+    }
+    for (name, what) in [
+        (
+            "dcams_call_seconds",
+            "How long calls of the storage service took, by face",
+        ),
+        ("dcams_write_batch_size", "Changes in a transaction"),
+        ("dcams_write_commit_seconds", "How long transactions took"),
+    ] {
+        metrics::describe_histogram!(name, what);
+    }
     let upkeep = handle.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP);

@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Rout
 pub use edge::Edge;
 pub use health::Readiness;
 
-/// Limits of the gRPC face, each a setting of the program.
+/// Limits of the gRPC face.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The most bytes of a message, after decompression.
@@ -69,6 +69,8 @@ pub fn routes(storage: StorageServer, readiness: Readiness) -> Result<Routes, to
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The details of errors, which a client can print only if it knows them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
     };

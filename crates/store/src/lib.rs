@@ -1,7 +1,7 @@
 //! Keeps accounts, customers and the history of their statuses, on SQLite or PostgreSQL.
 //!
-//! The only crate that knows diesel. Only `connection`, `migrations` and the two files of `writer/` know that there
-//! are two databases.
+//! The only crate that knows diesel. What differs between the two databases is in `connection`, `migrations` and the two
+//! files of `writer/`; `import` differs by a lock.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -47,7 +47,7 @@ pub use model::{
 use pool::Pool;
 use writer::Writer;
 
-/// Limits of a store, each a setting of the program.
+/// Limits of a store.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Threads, each with a connection, that answer reads and administration.

@@ -174,6 +174,9 @@ impl StorageService for Service {
             status: request.get_ref().status(),
         };
         let customer = self.handle(&request, message).await?;
+        if request.get_ref().status() == v1::Status::Unspecified {
+            return Err(Reason::InvalidStatus.into());
+        }
         Ok(v1::UpdateStatusResponse { customer }.into())
     }
 
