@@ -62,7 +62,12 @@ fn main() {
     let mut subjects = [
         subject("SQLite, group commit", Backend::Sqlite.database(), &[]),
         subject(
-            "SQLite, a transaction each",
+            "SQLite, a transaction each, 8 connections",
+            Backend::Sqlite.database(),
+            &["--write-batch", "1", "--writers", "8"],
+        ),
+        subject(
+            "SQLite, a transaction each, 1 connection",
             Backend::Sqlite.database(),
             &["--write-batch", "1"],
         ),
