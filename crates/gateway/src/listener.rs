@@ -14,6 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
@@ -30,6 +31,9 @@ pub(crate) enum Protocol {
 
 /// How long a client may be silent before, between and within the heads of its requests.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long a client may leave what is sent to it unread.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// The most headers of a request, and the most bytes that its head may have.
 const MAX_HEADERS: usize = 64;
@@ -145,7 +149,9 @@ async fn converse<S, B>(
     if !matches!(tokio::time::timeout(SILENCE, stream.readable()).await, Ok(Ok(()))) {
         return;
     }
-    let stream = TokioIo::new(stream);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD));
+    let stream = TokioIo::new(Box::pin(stream));
     let result = match protocol {
         Protocol::Http1 => {
             let mut connection = pin!(
