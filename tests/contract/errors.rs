@@ -6,13 +6,9 @@ use proto::{Reason, Refusal};
 use tonic::Status;
 
 /// What does not occur on the REST face, or not yet, and why.
-const ABSENT: [(Reason, &str); 3] = [
+const ABSENT: [(Reason, &str); 2] = [
     (Reason::KeyReused, "no service takes an idempotency key yet"),
     (Reason::Conflict, "no service takes If-Match yet"),
-    (
-        Reason::BodyTimeout,
-        "takes ten seconds; the unit tests of `rest` have it",
-    ),
 ];
 
 /// Name, HTTP status and message of an error.

@@ -1,6 +1,5 @@
-//! What is said when the gateway cannot do what it is asked: a store that is gone, slow or broken, too much at once.
-//!
-//! A body that never comes (408) takes ten seconds to be given up: the unit tests of `rest` show it with a paused clock.
+//! What is said when the gateway cannot do what it is asked: a store that is gone, slow or broken, too much at once, a body
+//! that does not come.
 
 use std::{sync::mpsc, thread};
 
@@ -80,6 +79,18 @@ fn a_deadline_that_passes_is_a_timeout() {
             deployment.face().rest,
             &sample("a change that cannot be written in five seconds"),
         )
+    });
+}
+
+#[test]
+fn a_body_that_does_not_come_is_a_timeout() {
+    let whole = post(SAMPLE.as_bytes());
+    let rows: [Row; 1] = [(
+        "the last bytes of the body do not come",
+        whole[..whole.len() - 10].to_vec(),
+    )];
+    everywhere("body_timeout", &[], prepare, |deployment| {
+        transcript(deployment.face().rest, &rows)
     });
 }
 
