@@ -165,7 +165,7 @@ fn take_turns(connection: &mut AnyConnection, account: i64) -> Result<()> {
 }
 
 /// Those of the customers that are stored, by their keys. They stay as they are until the transaction ends. They are
-/// locked in the order of their ids, as the writer does it: otherwise the two would wait for each other in a circle.
+/// locked in the order of their ids: two transactions that wait for rows then never do so in a circle.
 fn lock<'a>(
     connection: &mut AnyConnection,
     account: i64,
