@@ -1,11 +1,13 @@
 //! The contract: generated messages, client and server of `dcams.storage.v1`, the one table of errors that both faces
 //! speak, and what a call carries beside its message.
 
+mod budget;
 mod client;
 mod context;
 mod reason;
 mod refusal;
 
+pub use budget::{Budget, Hold};
 pub use client::{Client, Transport, client};
 pub use context::{ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, REQUEST_ID, request_id};
 pub use reason::Reason;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use store::{
-    Authority, Change, Customer, Email, EmailKey, Face, Location, Migrate, NewCustomer, Origin, Principal, Profile,
-    Result, Settings, Status, StatusChange, Store,
+    Authority, Change, Customer, Email, EmailKey, Face, Location, Migrate, NewCustomer, Origin, Principal, Result,
+    Settings, Status, StatusChange, Store,
 };
 
 use crate::support::{Backend, Database};
@@ -153,7 +153,7 @@ fn open(database: &Database, settings: &Settings) -> Store {
 }
 
 fn try_open(database: &Database, migrate: Migrate, settings: &Settings) -> Result<Store> {
-    Store::open(&Location::from_str(&database.url).unwrap(), migrate, settings)
+    Store::open(&Location::from_str(&database.url).unwrap(), migrate, settings, None)
 }
 
 /// Creates an account, and gives what its credentials allow.
@@ -195,12 +195,7 @@ fn origin(request_id: &str) -> Origin {
 
 /// A customer of whom nothing is known but the address.
 fn new_customer(email: &str) -> NewCustomer {
-    NewCustomer {
-        email: Email::parse(email).unwrap(),
-        reference: String::new(),
-        profile: Profile::default(),
-        status: None,
-    }
+    NewCustomer::new(Email::parse(email).unwrap())
 }
 
 /// Begins a call that is not answered at once: it is queued when this returns.

@@ -102,7 +102,7 @@ fn a_check_needs_no_more_than_to_read(database: &Database) {
                  GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
             );
             let reader = database.url.replace("postgres@", "reader@").parse().unwrap();
-            Store::open(&reader, Migrate::Check, &Settings::default()).unwrap();
+            Store::open(&reader, Migrate::Check, &Settings::default(), None).unwrap();
         }
     }
 }

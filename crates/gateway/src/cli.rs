@@ -315,7 +315,7 @@ impl StoreOptions {
 
     /// Opens the store.
     pub(crate) fn open_with(&self, migrate: Migrate, settings: &store::Settings) -> anyhow::Result<Store> {
-        Store::open(&self.location, migrate, settings).with_context(|| format!("the store {}", self.location))
+        Store::open(&self.location, migrate, settings, None).with_context(|| format!("the store {}", self.location))
     }
 
     /// Brings the schema up to date, or only looks whether it is.

@@ -38,7 +38,6 @@ pub(crate) async fn seed(store: &Store) -> anyhow::Result<()> {
         Err(error) => return Err(error).context("the demo customer"),
     }
     let customer = NewCustomer {
-        email,
         reference: "888888812".to_owned(),
         profile: Profile {
             email: EMAIL.to_owned(),
@@ -51,7 +50,7 @@ pub(crate) async fn seed(store: &Store) -> anyhow::Result<()> {
             date_of_birth: "19700101".to_owned(),
             phone: "2015106000".to_owned(),
         },
-        status: None,
+        ..NewCustomer::new(email)
     };
     let origin = Origin {
         actor: "demo".to_owned(),

@@ -342,19 +342,19 @@ fn customer_of(values: [String; COLUMNS.len()]) -> Result<NewCustomer, Fault> {
         date_of_birth,
         phone,
     };
-    store::check(&profile, &reference).map_err(|store::InvalidField(name)| {
+    store::check(&profile, &reference).map_err(|store::InvalidField(field)| {
         Fault::Invalid(
             COLUMNS
                 .iter()
-                .find(|(_, known)| *known == name)
-                .map_or(name, |(column, _)| column),
+                .find(|(_, known)| *known == field.name())
+                .map_or(field.name(), |(column, _)| column),
         )
     })?;
     Ok(NewCustomer {
-        email,
         reference,
         profile,
         status,
+        ..NewCustomer::new(email)
     })
 }
 

@@ -17,6 +17,12 @@ pub(crate) fn require(inputs: &[(&str, bool)]) -> Result<(), Refusal> {
     }
 }
 
+/// The customer that a request names, and nothing else.
+pub(crate) fn customer_key(email: &str) -> Result<EmailKey, Refusal> {
+    require(&[("email", email.trim().is_empty())])?;
+    email_key(email)
+}
+
 pub(crate) fn email_key(text: &str) -> Result<EmailKey, Refusal> {
     match Email::parse(text) {
         Ok(email) => Ok(email.key().clone()),
@@ -69,7 +75,7 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
             tracing::warn!(request_id, %error, "the store did not serve a request");
             Reason::Unavailable
         }
-        Error::AccountExists | Error::Schema(_) | Error::Internal(_) => {
+        Error::AccountExists | Error::Schema(_) | Error::Keys(_) | Error::Internal(_) => {
             tracing::error!(request_id, %error, "a request failed");
             Reason::Internal
         }

@@ -1,24 +1,16 @@
 //! `GetStatus`: reads a customer and its status.
 
-use proto::{
-    Refusal,
-    v1::{GetStatusRequest, GetStatusResponse},
-};
-use store::EmailKey;
+use proto::v1::{GetStatusRequest, GetStatusResponse};
 use tonic::{Request, Response, Status};
 
-use crate::{
-    Service,
-    access::Call,
-    convert::{self, require},
-};
+use crate::{Service, access::Call, convert};
 
 pub(crate) async fn answer(
     service: &Service,
     request: Request<GetStatusRequest>,
 ) -> Result<Response<GetStatusResponse>, Status> {
     let call = Call::of(&request)?;
-    let input = check(request.get_ref());
+    let input = convert::customer_key(&request.get_ref().email);
     let customer = service
         .perform(&call, input, |principal, email| {
             service.store.customer(principal, email, call.deadline)
@@ -27,9 +19,4 @@ pub(crate) async fn answer(
     Ok(Response::new(GetStatusResponse {
         customer: Some(convert::customer(customer)),
     }))
-}
-
-fn check(request: &GetStatusRequest) -> Result<EmailKey, Refusal> {
-    require(&[("email", request.email.trim().is_empty())])?;
-    convert::email_key(&request.email)
 }

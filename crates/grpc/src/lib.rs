@@ -4,13 +4,18 @@
 //! |---|---|
 //! | `edge` | what every call passes first and last: request id, deadline, metrics |
 //! | `access` | the credentials of a call, and operations that need them |
-//! | `update_status`, `get_status` | an operation each: take apart, call the store, put together |
+//! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
+//! | `customer_link` | where people can look at a customer |
 //! | `convert` | the store's types and the contract's, both ways |
 //! | `health` | `grpc.health.v1`, which asks the store |
 
 mod access;
 mod convert;
+mod create_or_update_customer;
+mod customer_link;
 mod edge;
+mod erase_customer;
+mod get_document_images;
 mod get_status;
 mod health;
 mod update_status;
@@ -19,12 +24,15 @@ use std::time::Duration;
 
 use credentials::Credentials;
 use proto::v1::{
-    GetStatusRequest, GetStatusResponse, UpdateStatusRequest, UpdateStatusResponse,
+    CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
+    GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusRequest, GetStatusResponse, UpdateStatusRequest,
+    UpdateStatusResponse,
     storage_service_server::{StorageService, StorageServiceServer},
 };
 use store::Store;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
+pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
 
@@ -33,6 +41,10 @@ pub use health::Readiness;
 pub struct Settings {
     /// The most bytes of a message, after decompression.
     pub message_limit: usize,
+    /// The most bytes of an image. A message with two of them, and all else, is larger than `message_limit`.
+    pub document_limit: usize,
+    /// Where people can look at a customer.
+    pub customer_link: CustomerLink,
     /// The deadline of a call that names none.
     pub deadline: Duration,
     /// The longest deadline that a call may name.
@@ -43,6 +55,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             message_limit: 64 * 1024,
+            document_limit: 10 * 1024 * 1024,
+            customer_link: CustomerLink::default(),
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
         }
@@ -54,9 +68,14 @@ pub type StorageServer = Edge<StorageServiceServer<Service>>;
 
 /// Makes the storage service.
 pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> StorageServer {
-    let server = StorageServiceServer::new(Service { store, credentials })
-        .max_decoding_message_size(settings.message_limit)
-        .accept_compressed(CompressionEncoding::Gzip);
+    let server = StorageServiceServer::new(Service {
+        store,
+        credentials,
+        document_limit: settings.document_limit,
+        customer_link: settings.customer_link.clone(),
+    })
+    .max_decoding_message_size(settings.message_limit)
+    .accept_compressed(CompressionEncoding::Gzip);
     Edge::new(server, settings)
 }
 
@@ -86,6 +105,8 @@ pub fn routes(storage: StorageServer, readiness: Readiness) -> Result<Routes, to
 pub struct Service {
     store: Store,
     credentials: Credentials,
+    document_limit: usize,
+    customer_link: CustomerLink,
 }
 
 #[tonic::async_trait]
@@ -99,5 +120,26 @@ impl StorageService for Service {
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         get_status::answer(self, request).await
+    }
+
+    async fn create_or_update_customer(
+        &self,
+        request: Request<CreateOrUpdateCustomerRequest>,
+    ) -> Result<Response<CreateOrUpdateCustomerResponse>, Status> {
+        create_or_update_customer::answer(self, request).await
+    }
+
+    async fn get_document_images(
+        &self,
+        request: Request<GetDocumentImagesRequest>,
+    ) -> Result<Response<GetDocumentImagesResponse>, Status> {
+        get_document_images::answer(self, request).await
+    }
+
+    async fn erase_customer(
+        &self,
+        request: Request<EraseCustomerRequest>,
+    ) -> Result<Response<EraseCustomerResponse>, Status> {
+        erase_customer::answer(self, request).await
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl};
 
 use crate::{
-    AccountName, Error, Result, Store, model,
+    AccountName, Error, Result, Store, encryption, model,
     schema::accounts::dsl::{accounts, create_time, credential_version, enabled, id, name, password_hash, update_time},
 };
 
@@ -67,11 +67,13 @@ impl Store {
     /// The account of this name, enabled or not.
     ///
     /// # Errors
-    /// [`Error::AccountNotFound`].
+    /// [`Error::AccountNotFound`]; [`Error::Unavailable`] when the store has been encrypted since it was opened.
     pub async fn account(&self, of: &str, deadline: Instant) -> Result<Account> {
         let of = of.to_owned();
+        let sealing = self.sealing.clone();
         self.pool
             .read(deadline, move |connection| {
+                encryption::confirm(connection, &sealing)?;
                 let found: Option<Row> = accounts.filter(name.eq(&of)).first(connection).optional()?;
                 found.map(Account::from).ok_or(Error::AccountNotFound)
             })

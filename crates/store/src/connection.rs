@@ -151,6 +151,7 @@ impl Connector {
              PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = ON;
              PRAGMA trusted_schema = OFF;
+             PRAGMA secure_delete = ON;
              PRAGMA cache_size = -{CACHE_KIB};",
             wait = self.lock_wait.as_millis(),
         ))?;
@@ -194,6 +195,15 @@ fn with_defaults(url: &str) -> String {
         }
     }
     url
+}
+
+/// Takes SQLite's write lock at the beginning of a transaction. One that read first and wrote later would fail where
+/// another has written in between, and would not even wait.
+pub(crate) fn take_write_lock(connection: &mut AnyConnection) -> Result<()> {
+    if let AnyConnection::Sqlite(connection) = connection {
+        connection.batch_execute("UPDATE encryption SET id = id WHERE id < 0")?;
+    }
+    Ok(())
 }
 
 /// Asks for a sign of life.

@@ -5,9 +5,10 @@ use std::time::Instant;
 use diesel::{OptionalExtension, RunQueryDsl};
 
 use crate::{
-    Change, Customer, EmailKey, Error, Principal, Result, Store,
+    Change, Customer, EmailKey, Error, Principal, Put, Registered, Result, Store,
     connection::{AnyConnection, on_either},
     statements::{self, Look, LookAccount, Looked, Row},
+    writer::{Task, Work},
 };
 
 impl Store {
@@ -19,7 +20,37 @@ impl Store {
     /// [`Error::StaleCredentials`] before [`Error::CustomerNotFound`]; [`Error::Full`] and [`Error::Expired`] when
     /// nothing was begun; [`Error::Unavailable`] when the change may or may not have been made.
     pub async fn set_status(&self, change: Change, deadline: Instant) -> Result<Customer> {
-        self.writer.submit(change, deadline).await
+        let account = change.principal.account;
+        let email_key = self.sealing.index(account, &change.email);
+        let written = self
+            .write(Task::SetStatus(change), account, email_key, deadline)
+            .await?;
+        Ok(written.customer)
+    }
+
+    /// Registers a customer, or changes the one that is there, in one step; a new customer's first status, and a change of
+    /// status, are recorded. Returns once that is on disk. Once begun, it is done whether or not the caller still waits.
+    ///
+    /// # Errors
+    /// [`Error::StaleCredentials`]; [`Error::Full`] and [`Error::Expired`] when nothing was begun;
+    /// [`Error::Unavailable`] when it may or may not have been done.
+    pub async fn put_customer(&self, put: Put, deadline: Instant) -> Result<Registered> {
+        let account = put.principal.account;
+        let email_key = self.sealing.index(account, put.new.email.key());
+        self.write(Task::Put(put), account, email_key, deadline).await
+    }
+
+    /// Hands a task to the writer, and opens what it wrote: not on the writer's thread, for which everybody waits.
+    async fn write(&self, task: Task, account: i64, email_key: String, deadline: Instant) -> Result<Registered> {
+        let work = Work {
+            task,
+            email_key: email_key.clone(),
+        };
+        let written = self.writer.submit(work, deadline).await?;
+        Ok(Registered {
+            customer: written.row.open(&self.sealing, account, &email_key)?,
+            created: written.created,
+        })
     }
 
     /// Reads a customer of the principal's account.
@@ -27,9 +58,11 @@ impl Store {
     /// # Errors
     /// [`Error::StaleCredentials`] before [`Error::CustomerNotFound`].
     pub async fn customer(&self, principal: Principal, email: EmailKey, deadline: Instant) -> Result<Customer> {
+        let email_key = self.sealing.index(principal.account, &email);
+        let sealing = self.sealing.clone();
         self.pool
             .read(deadline, move |connection| {
-                look(connection, &principal, &email).and_then(Customer::try_from)
+                look(connection, &principal, &email_key)?.open(&sealing, principal.account, &email_key)
             })
             .await
     }
@@ -52,10 +85,10 @@ impl Store {
 }
 
 /// The row of a customer, if the principal may see it.
-pub(crate) fn look(connection: &mut AnyConnection, principal: &Principal, email: &EmailKey) -> Result<Row> {
+pub(crate) fn look(connection: &mut AnyConnection, principal: &Principal, email_key: &str) -> Result<Row> {
     let look = Look {
         account: principal.account,
-        email_key: email.as_str(),
+        email_key,
     };
     let looked: Option<Looked> = on_either!(connection, connection => look.get_result(connection).optional()?);
     looked.ok_or(Error::StaleCredentials)?.for_principal(principal)

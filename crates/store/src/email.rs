@@ -71,6 +71,11 @@ impl EmailKey {
         Ok(Self(key))
     }
 
+    /// A key that was stored as text.
+    pub(crate) fn stored(key: String) -> Self {
+        Self(key)
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -33,6 +33,9 @@ pub enum Error {
     /// The schema of the database is not the one that this program needs.
     #[error("{0}")]
     Schema(String),
+    /// The master keys cannot be had, or are not those of the store.
+    #[error("{0}")]
+    Keys(String),
     /// Another transaction stood in the way; the same again may succeed.
     #[error("the transaction met another one: {0}")]
     Collision(String),

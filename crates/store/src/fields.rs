@@ -2,12 +2,63 @@
 
 use jiff::civil::Date;
 
-use crate::Profile;
+use crate::{Documents, Profile};
 
-/// An attribute holds what it may not. The name is the attribute's name in the contract.
+/// An attribute of a customer, or an image, that can be written by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // their names say it
+pub enum Field {
+    FirstName,
+    LastName,
+    Address,
+    City,
+    State,
+    Zip,
+    DateOfBirth,
+    Phone,
+    Reference,
+    Front,
+    Back,
+}
+
+impl Field {
+    /// Every field there is.
+    pub const ALL: [Self; 11] = [
+        Self::FirstName,
+        Self::LastName,
+        Self::Address,
+        Self::City,
+        Self::State,
+        Self::Zip,
+        Self::DateOfBirth,
+        Self::Phone,
+        Self::Reference,
+        Self::Front,
+        Self::Back,
+    ];
+
+    /// The field's name in the contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FirstName => "first_name",
+            Self::LastName => "last_name",
+            Self::Address => "address",
+            Self::City => "city",
+            Self::State => "state",
+            Self::Zip => "zip",
+            Self::DateOfBirth => "date_of_birth",
+            Self::Phone => "phone",
+            Self::Reference => "reference",
+            Self::Front => "documents.front",
+            Self::Back => "documents.back",
+        }
+    }
+}
+
+/// A field holds what it may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {0} is invalid")]
-pub struct InvalidField(pub &'static str);
+#[error("the {} is invalid", .0.name())]
+pub struct InvalidField(pub Field);
 
 /// Checks the attributes and the reference of a customer: at most so many characters, none of them a control
 /// character, and a date of birth that is a date. The email is not looked at: an [`crate::Email`] is valid.
@@ -16,15 +67,15 @@ pub struct InvalidField(pub &'static str);
 /// [`InvalidField`] with the first attribute at fault.
 pub fn check(profile: &Profile, reference: &str) -> Result<(), InvalidField> {
     for (name, value, most) in [
-        ("first_name", &*profile.first_name, 200),
-        ("last_name", &*profile.last_name, 200),
-        ("address", &*profile.address, 200),
-        ("city", &*profile.city, 100),
-        ("state", &*profile.state, 100),
-        ("zip", &*profile.zip, 16),
-        ("date_of_birth", &*profile.date_of_birth, 8),
-        ("phone", &*profile.phone, 32),
-        ("reference", reference, 128),
+        (Field::FirstName, &*profile.first_name, 200),
+        (Field::LastName, &*profile.last_name, 200),
+        (Field::Address, &*profile.address, 200),
+        (Field::City, &*profile.city, 100),
+        (Field::State, &*profile.state, 100),
+        (Field::Zip, &*profile.zip, 16),
+        (Field::DateOfBirth, &*profile.date_of_birth, 8),
+        (Field::Phone, &*profile.phone, 32),
+        (Field::Reference, reference, 128),
     ] {
         if value.chars().count() > most || value.chars().any(char::is_control) {
             return Err(InvalidField(name));
@@ -32,9 +83,33 @@ pub fn check(profile: &Profile, reference: &str) -> Result<(), InvalidField> {
     }
     let born = &profile.date_of_birth;
     if !born.is_empty() && !is_date(born) {
-        return Err(InvalidField("date_of_birth"));
+        return Err(InvalidField(Field::DateOfBirth));
     }
     Ok(())
+}
+
+/// Checks the images of a document: each JPEG, PNG, WebP, HEIC or PDF by its first bytes, and at most `most` bytes.
+///
+/// # Errors
+/// [`InvalidField`] with the first image at fault.
+pub fn check_documents(documents: &Documents, most: usize) -> Result<(), InvalidField> {
+    for (name, image) in [(Field::Front, &documents.front), (Field::Back, &documents.back)] {
+        if !image.is_empty() && (image.len() > most || !is_image(image)) {
+            return Err(InvalidField(name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is one of the kinds of file that a document may be.
+fn is_image(content: &[u8]) -> bool {
+    use infer::{archive::is_pdf, image};
+
+    image::is_jpeg(content)
+        || image::is_png(content)
+        || image::is_webp(content)
+        || image::is_heif(content)
+        || is_pdf(content)
 }
 
 /// Whether the text is a day of the calendar as YYYYMMDD.
@@ -67,7 +142,7 @@ mod tests {
             "+1970011",
             "١٩٧٠٠١٠١",
         ] {
-            assert_eq!(check(&born(date), ""), Err(InvalidField("date_of_birth")), "{date}");
+            assert_eq!(check(&born(date), ""), Err(InvalidField(Field::DateOfBirth)), "{date}");
         }
     }
 
@@ -76,13 +151,13 @@ mod tests {
         assert_eq!(check(&Profile::default(), &"é".repeat(128)), Ok(()));
         assert_eq!(
             check(&Profile::default(), &"é".repeat(129)),
-            Err(InvalidField("reference"))
+            Err(InvalidField(Field::Reference))
         );
         let zip = Profile {
             zip: "0".repeat(17),
             ..Profile::default()
         };
-        assert_eq!(check(&zip, ""), Err(InvalidField("zip")));
+        assert_eq!(check(&zip, ""), Err(InvalidField(Field::Zip)));
     }
 
     #[test]
@@ -91,6 +166,6 @@ mod tests {
             city: "Strat\nford".to_owned(),
             ..Profile::default()
         };
-        assert_eq!(check(&city, ""), Err(InvalidField("city")));
+        assert_eq!(check(&city, ""), Err(InvalidField(Field::City)));
     }
 }

@@ -26,9 +26,10 @@ impl Store {
         limit: u32,
         deadline: Instant,
     ) -> Result<Vec<StatusChange>> {
+        let email_key = self.sealing.index(principal.account, &email);
         self.pool
             .read(deadline, move |connection| {
-                let customer = customers::look(connection, &principal, &email)?;
+                let customer = customers::look(connection, &principal, &email_key)?;
                 let rows: Vec<Row> = status_changes
                     .filter(customer_id.eq(customer.id))
                     .order(version.desc())

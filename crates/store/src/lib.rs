@@ -7,22 +7,31 @@
 //! |---|---|
 //! | `connection` | one type for a connection to either database |
 //! | `pool` | threads that run queries for async callers |
-//! | `writer` | group commit: many changes of status, one transaction |
-//! | `accounts`, `customers`, `history`, `import` | the operations of a [`Store`], one resource a file |
+//! | `writer` | group commit: many changes, one transaction |
+//! | `puts` | what it means to register or change a customer |
+//! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
+//! | `sealing`, `keys`, `encryption` | encryption at rest: of a value, the master keys, and of a whole store |
 //! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
 
 mod accounts;
 mod connection;
 mod customers;
+mod documents;
 mod email;
+mod encryption;
+mod erasures;
 mod error;
+mod export;
 mod fields;
 mod history;
 mod import;
+mod keys;
 mod migrations;
 mod model;
 mod pool;
+mod puts;
 mod schema;
+mod sealing;
 mod statements;
 mod writer;
 
@@ -35,16 +44,21 @@ use std::{
 pub use accounts::Account;
 pub use connection::{Location, LocationError};
 pub use email::{Email, EmailKey, InvalidEmail};
+pub use encryption::{Encryption, Progress};
+pub use erasures::Erasure;
 pub use error::{Error, Result};
-pub use fields::{InvalidField, check};
-pub use import::{Imported, NewCustomer};
+
+pub use fields::{Field, InvalidField, check, check_documents};
+pub use import::Imported;
+pub use keys::Keys;
 pub use migrations::Migrate;
 pub use model::{
-    AccountName, Authority, Change, Customer, Face, InvalidAccountName, InvalidStatus, Origin, Principal, Profile,
-    Status, StatusChange,
+    AccountName, Authority, Change, Customer, Documents, Face, InvalidAccountName, InvalidStatus, NewCustomer, Origin,
+    Principal, Profile, Put, Registered, Status, StatusChange,
 };
 
 use pool::Pool;
+use sealing::Sealing;
 use writer::Writer;
 
 /// Limits of a store.
@@ -92,22 +106,32 @@ impl Default for Settings {
 pub struct Store {
     pool: Arc<Pool>,
     writer: Arc<Writer>,
+    sealing: Sealing,
 }
 
 impl Store {
     /// Opens the store at `location` and brings its schema up to date as `migrate` says. A SQLite file that is not
-    /// there is made, if the schema may be. Blocks, so that a store that cannot be had is known at start.
+    /// there is made, if the schema may be. With `keys`, a store that has no customers yet becomes an encrypted one. Blocks,
+    /// so that a store that cannot be had is known at start.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database cannot be reached, [`Error::Schema`] when its schema is not the one
-    /// that this program needs.
-    pub fn open(location: &Location, migrate: Migrate, settings: &Settings) -> Result<Self> {
+    /// that this program needs, [`Error::Keys`] when it is encrypted and the keys are not its own, or when it is not and
+    /// holds customers in clear text although there are keys.
+    pub fn open(location: &Location, migrate: Migrate, settings: &Settings, keys: Option<&Keys>) -> Result<Self> {
         let connector = connection::Connector::new(location.clone(), settings);
         migrations::run(&connector, migrate)?;
+        let sealing = encryption::begin(&mut connector.connect()?, keys)?;
         Ok(Self {
             pool: Arc::new(Pool::start(connector.clone(), settings)?),
-            writer: Arc::new(Writer::start(&connector, settings)?),
+            writer: Arc::new(Writer::start(&connector, &sealing, settings)?),
+            sealing,
         })
+    }
+
+    /// Whether personal data is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.sealing, Sealing::Sealed(_))
     }
 
     /// Asks the database for a sign of life, and whether the last write could be made.

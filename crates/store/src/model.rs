@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::EmailKey;
+use crate::{Email, EmailKey, Field};
 
 /// The verification status of a customer. The numbers are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -216,11 +217,117 @@ impl fmt::Debug for Profile {
     }
 }
 
+/// The images of a customer's identity document; what is not there is empty.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Documents {
+    /// The front side.
+    pub front: Bytes,
+    /// The back side.
+    pub back: Bytes,
+}
+
+impl Documents {
+    /// The number of the front side in the database.
+    pub(crate) const FRONT: i16 = 1;
+
+    /// The number of the back side in the database.
+    pub(crate) const BACK: i16 = 2;
+}
+
+/// Personal data: never printed by accident.
+impl fmt::Debug for Documents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Documents(..)")
+    }
+}
+
+/// A customer to be registered, or to be changed when it is there. What is empty keeps what is stored, unless it is to be
+/// cleared.
+#[derive(Clone, Debug)]
+pub struct NewCustomer {
+    /// The address. A customer that is there keeps the spelling that it was registered with.
+    pub email: Email,
+    /// The account's own reference.
+    pub reference: String,
+    /// The personal attributes; its `email` is not looked at.
+    pub profile: Profile,
+    /// The images of the identity document.
+    pub documents: Documents,
+    /// The status; none keeps what is stored, and a new customer is then PENDING.
+    pub status: Option<Status>,
+    /// What is cleared if it is empty here.
+    pub cleared: Vec<Field>,
+}
+
+impl NewCustomer {
+    /// A customer of whom only the address is known.
+    pub fn new(email: Email) -> Self {
+        Self {
+            email,
+            reference: String::new(),
+            profile: Profile::default(),
+            documents: Documents::default(),
+            status: None,
+            cleared: Vec::new(),
+        }
+    }
+
+    /// Leaves nothing to be written but `fields`, and these also where they are empty.
+    pub fn restrict(&mut self, fields: &[Field]) {
+        for field in Field::ALL {
+            if !fields.contains(&field) {
+                self.forget(field);
+            }
+        }
+        self.cleared = fields.to_vec();
+    }
+
+    fn forget(&mut self, field: Field) {
+        let text = match field {
+            Field::FirstName => &mut self.profile.first_name,
+            Field::LastName => &mut self.profile.last_name,
+            Field::Address => &mut self.profile.address,
+            Field::City => &mut self.profile.city,
+            Field::State => &mut self.profile.state,
+            Field::Zip => &mut self.profile.zip,
+            Field::DateOfBirth => &mut self.profile.date_of_birth,
+            Field::Phone => &mut self.profile.phone,
+            Field::Reference => &mut self.reference,
+            Field::Front => return self.documents.front.clear(),
+            Field::Back => return self.documents.back.clear(),
+        };
+        text.clear();
+    }
+}
+
+/// A customer that is to be registered or changed on somebody's behalf.
+pub struct Put {
+    /// On whose behalf.
+    pub principal: Principal,
+    /// The customer.
+    pub new: NewCustomer,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Held until it is done, whether or not the caller still waits: what its images take of a budget of memory.
+    pub hold: Option<Box<dyn Send + Sync>>,
+}
+
+/// What was registered or changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The customer as it is now.
+    pub customer: Customer,
+    /// Whether it is new.
+    pub created: bool,
+}
+
 /// A customer as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Customer {
     /// The row; never shown outside.
     pub id: i64,
+    /// What the customer is called outside: random, and never used again.
+    pub public_id: String,
     /// The account's own reference for the customer.
     pub reference: String,
     /// The personal attributes.
@@ -257,7 +364,12 @@ pub(crate) fn expired(deadline: Instant) -> bool {
 
 /// The time as the database keeps it: microseconds since 1970 UTC.
 pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    micros(SystemTime::now())
+}
+
+/// A time as the database keeps it.
+pub(crate) fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -19,7 +19,8 @@ diesel::table! {
         email_key -> Text,
         public_id -> Text,
         reference -> Text,
-        profile -> Text,
+        profile -> Binary,
+        data_key -> Nullable<Binary>,
         status -> SmallInt,
         status_version -> BigInt,
         revision -> BigInt,
@@ -42,3 +43,34 @@ diesel::table! {
         change_time -> BigInt,
     }
 }
+
+diesel::table! {
+    documents (customer_id, kind) {
+        customer_id -> BigInt,
+        kind -> SmallInt,
+        content -> Binary,
+        upload_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    erasures (customer_id) {
+        customer_id -> BigInt,
+        account_id -> BigInt,
+        public_id -> Text,
+        actor -> Text,
+        face -> SmallInt,
+        request_id -> Text,
+        erase_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    encryption (id) {
+        id -> Integer,
+        state -> SmallInt,
+        index_key -> Binary,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(customers, documents);

@@ -6,10 +6,13 @@ use diesel::{
     backend::Backend,
     query_builder::{AstPass, Query, QueryFragment},
     serialize::ToSql,
-    sql_types::{BigInt, Bool, Nullable, SmallInt, Text},
+    sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text},
 };
 
-use crate::{Authority, Customer, Error, Principal, Profile, Result, Status, model};
+use crate::{
+    Authority, Customer, Error, Principal, Profile, Result, Status, model,
+    sealing::{Kind, Owner, Sealing},
+};
 
 /// Lets diesel cache the prepared statement of a type whose SQL is always the same.
 macro_rules! cached {
@@ -31,7 +34,18 @@ pub(crate) struct Look<'a> {
 }
 
 /// What [`Look`] reads of the customer, in the order of its columns.
-pub(crate) type CustomerColumns = (BigInt, Text, Text, SmallInt, BigInt, BigInt, BigInt, BigInt);
+pub(crate) type CustomerColumns = (
+    BigInt,
+    Text,
+    Text,
+    Binary,
+    Nullable<Binary>,
+    SmallInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+);
 
 impl<DB: Backend> QueryFragment<DB> for Look<'_>
 where
@@ -40,8 +54,8 @@ where
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         out.push_sql(
-            "SELECT a.credential_version, a.enabled, c.id, c.reference, c.profile, c.status, c.status_version, \
-             c.revision, c.create_time, c.update_time \
+            "SELECT a.credential_version, a.enabled, c.id, c.public_id, c.reference, c.profile, c.data_key, c.status, \
+             c.status_version, c.revision, c.create_time, c.update_time \
              FROM accounts a LEFT JOIN customers c ON c.account_id = a.id AND c.email_key = ",
         );
         out.push_bind_param::<Text, _>(self.email_key)?;
@@ -100,7 +114,7 @@ pub(crate) fn permit_by(principal: &Principal, account: Option<(i64, bool)>) -> 
 }
 
 /// Whether the principal's right still holds, by what the account is now.
-fn permit(principal: &Principal, credential_version: i64, enabled: bool) -> Result<()> {
+pub(crate) fn permit(principal: &Principal, credential_version: i64, enabled: bool) -> Result<()> {
     match principal.authority {
         Authority::Operator => Ok(()),
         Authority::Credentials { version } if enabled && version == credential_version => Ok(()),
@@ -112,8 +126,12 @@ fn permit(principal: &Principal, credential_version: i64, enabled: bool) -> Resu
 #[derive(Clone, Queryable)]
 pub(crate) struct Row {
     pub(crate) id: i64,
+    pub(crate) public_id: String,
     pub(crate) reference: String,
-    pub(crate) profile: String,
+    /// The record of the personal attributes, as it is stored.
+    pub(crate) profile: Vec<u8>,
+    /// The customer's key, as it is stored.
+    pub(crate) data_key: Option<Vec<u8>>,
     pub(crate) status: i16,
     pub(crate) status_version: i64,
     pub(crate) revision: i64,
@@ -131,28 +149,38 @@ impl Row {
         self
     }
 
-    /// The personal attributes.
-    pub(crate) fn profile(&self) -> Result<Profile> {
-        // Without serde's own text, which may quote the record.
-        serde_json::from_str(&self.profile)
-            .map_err(|_| Error::Internal(format!("the profile of customer {} cannot be read", self.id)))
+    /// Whose data this is. `email_key` is what the row was found by.
+    pub(crate) fn owner<'a>(&'a self, account: i64, email_key: &'a str) -> Owner<'a> {
+        Owner {
+            account,
+            public_id: &self.public_id,
+            email_key,
+        }
+    }
+
+    /// The customer, opened. `email_key` is what the row was found by.
+    pub(crate) fn open(mut self, sealing: &Sealing, account: i64, email_key: &str) -> Result<Customer> {
+        let key = sealing.key(self.owner(account, email_key), self.data_key.as_deref())?;
+        let profile = std::mem::take(&mut self.profile);
+        let profile = key.open(self.owner(account, email_key), Kind::Profile, profile)?;
+        Ok(Customer {
+            id: self.id,
+            profile: read_profile(&profile, self.id)?,
+            public_id: self.public_id,
+            reference: self.reference,
+            status: status(self.status)?,
+            revision: self.revision,
+            create_time: model::time(self.create_time),
+            update_time: model::time(self.update_time),
+        })
     }
 }
 
-impl TryFrom<Row> for Customer {
-    type Error = Error;
-
-    fn try_from(row: Row) -> Result<Self> {
-        Ok(Self {
-            id: row.id,
-            profile: row.profile()?,
-            reference: row.reference,
-            status: status(row.status)?,
-            revision: row.revision,
-            create_time: model::time(row.create_time),
-            update_time: model::time(row.update_time),
-        })
-    }
+/// The attributes in an opened record.
+pub(crate) fn read_profile(record: &[u8], customer: i64) -> Result<Profile> {
+    // Without serde's own text, which may quote the record.
+    serde_json::from_slice(record)
+        .map_err(|_| Error::Internal(format!("the profile of customer {customer} cannot be read")))
 }
 
 /// A status of the database.

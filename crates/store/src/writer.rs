@@ -1,5 +1,5 @@
-//! Group commit: changes of status that wait at the same moment are made in one transaction, and each caller is
-//! answered after the commit.
+//! Group commit: changes that wait at the same moment are made in one transaction, and each caller is answered after the
+//! commit.
 //!
 //! A batch is what is there when the last one is done: no timer holds a change back, and the busier the store, the
 //! more changes share one sync of the disk.
@@ -24,31 +24,56 @@ use metrics::{Gauge, Histogram};
 use tokio::sync::oneshot;
 
 use crate::{
-    Change, Customer, Error, Result, Settings,
+    Change, Error, Put, Result, Settings,
     connection::{Connector, Location},
     model::expired,
+    puts::Outcome,
+    sealing::Sealing,
+    statements::Row,
 };
+
+/// What is to be written of a customer.
+pub(crate) enum Task {
+    /// Set its status.
+    SetStatus(Change),
+    /// Register it, or change it.
+    Put(Put),
+}
+
+/// A task, and what its customer is found by.
+pub(crate) struct Work {
+    pub(crate) task: Task,
+    pub(crate) email_key: String,
+}
+
+impl Work {
+    pub(crate) fn account(&self) -> i64 {
+        match &self.task {
+            Task::SetStatus(change) => change.principal.account,
+            Task::Put(put) => put.principal.account,
+        }
+    }
+}
+
+/// What was written: the customer as it is stored now.
+#[derive(Clone)]
+pub(crate) struct Written {
+    pub(crate) row: Row,
+    /// Whether it is new.
+    pub(crate) created: bool,
+}
 
 /// What a backend does with a batch.
 trait Apply: Send {
-    /// Whether one transaction can change a customer twice.
-    const REPEATS: bool;
+    /// Whether one transaction can change a customer twice, and in more ways than one.
+    const MIXES: bool;
 
-    /// Makes the changes in one transaction, in their order, and tells the outcome of each. An error is the outcome of
-    /// the whole transaction: none of it was made, unless the error is [`Error::Unavailable`], which leaves it open.
-    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>>;
+    /// Does the work in one transaction, in its order, and tells the outcome of each. An error is the outcome of
+    /// the whole transaction: none of it was done, unless the error is [`Error::Unavailable`], which leaves it open.
+    fn apply(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>>;
 
     /// Writes something that changes nothing, to see whether writing works again.
     fn probe(&mut self) -> Result<()>;
-}
-
-/// What became of a change in a transaction that was made.
-#[allow(clippy::large_enum_variant)] // almost all are settled
-enum Outcome {
-    /// It was made, or refused.
-    Settled(Result<Customer>),
-    /// Another transaction holds the customer. It is to be tried again: nobody else waits for that.
-    Blocked,
 }
 
 /// How long a worker that has nothing but blocked changes waits before it tries them again.
@@ -88,15 +113,15 @@ pub(crate) struct Writer {
 
 /// A change that somebody waits for.
 struct Item {
-    change: Change,
+    work: Work,
     /// The same for two changes of the same customer.
     customer: u64,
     deadline: Instant,
-    reply: oneshot::Sender<Result<Customer>>,
+    reply: oneshot::Sender<Result<Written>>,
 }
 
 impl Writer {
-    pub(crate) fn start(connector: &Connector, settings: &Settings) -> Result<Self> {
+    pub(crate) fn start(connector: &Connector, sealing: &Sealing, settings: &Settings) -> Result<Self> {
         let mut writer = Self {
             queues: Vec::new(),
             threads: Vec::new(),
@@ -108,8 +133,12 @@ impl Writer {
             .map_or(connector.location().writers(), NonZeroUsize::get);
         for _ in 0..workers {
             match connector.location() {
-                Location::Sqlite(path) => writer.spawn(sqlite::Applier::new(connector, path)?, workers, settings)?,
-                Location::Postgres(url) => writer.spawn(postgres::Applier::new(connector, url), workers, settings)?,
+                Location::Sqlite(path) => {
+                    writer.spawn(sqlite::Applier::new(connector, path, sealing)?, workers, settings)?
+                }
+                Location::Postgres(url) => {
+                    writer.spawn(postgres::Applier::new(connector, url, sealing), workers, settings)?
+                }
             }
         }
         Ok(writer)
@@ -144,15 +173,15 @@ impl Writer {
         self.healthy.iter().all(|healthy| healthy.load(Ordering::Relaxed))
     }
 
-    /// Hands a change to the worker that has this customer, and waits for the commit.
-    pub(crate) async fn submit(&self, change: Change, deadline: Instant) -> Result<Customer> {
-        let customer = self.hasher.hash_one((change.principal.account, &change.email));
+    /// Hands work to the worker that has this customer, and waits for the commit.
+    pub(crate) async fn submit(&self, work: Work, deadline: Instant) -> Result<Written> {
+        let customer = self.hasher.hash_one((work.account(), &work.email_key));
         let (reply, answer) = oneshot::channel();
         // One worker for a customer: its changes keep their order, and two workers never wait for each other's locks.
         let queue = usize::try_from(customer % self.queues.len() as u64).unwrap_or_default();
         self.queues[queue]
             .try_send(Item {
-                change,
+                work,
                 customer,
                 deadline,
                 reply,
@@ -199,8 +228,16 @@ impl<A: Apply> Worker<A> {
             for item in late {
                 item.answer(Err(Error::Expired));
             }
-            if !batch.is_empty() {
-                self.write(batch);
+            let (statuses, puts): (Vec<_>, Vec<_>) = match A::MIXES {
+                true => (batch, Vec::new()),
+                false => batch
+                    .into_iter()
+                    .partition(|item| matches!(item.work.task, Task::SetStatus(_))),
+            };
+            for batch in [statuses, puts] {
+                if !batch.is_empty() {
+                    self.write(batch);
+                }
             }
         }
     }
@@ -235,7 +272,7 @@ impl<A: Apply> Worker<A> {
     }
 
     fn admit(&mut self, item: Item, batch: &mut Vec<Item>, customers: &mut HashSet<u64>) {
-        if A::REPEATS || customers.insert(item.customer) {
+        if A::MIXES || customers.insert(item.customer) {
             batch.push(item);
         } else {
             self.held.push_back(item);
@@ -273,13 +310,13 @@ impl<A: Apply> Worker<A> {
     fn write(&mut self, batch: Vec<Item>) {
         let began = Instant::now();
         self.size.record(batch.len() as f64);
-        let result = self.transact(&batch.iter().map(|item| &item.change).collect::<Vec<_>>());
+        let result = self.transact(&batch.iter().map(|item| &item.work).collect::<Vec<_>>());
         self.seconds.record(began.elapsed());
         match result {
             Ok(outcomes) => self.settle(batch.into_iter().zip(outcomes)),
             // One bad change must not fail the others: each alone.
             Err(error) if batch.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
-                let outcomes: Vec<_> = batch.iter().map(|item| self.alone(&item.change)).collect();
+                let outcomes: Vec<_> = batch.iter().map(|item| self.alone(&item.work)).collect();
                 self.settle(batch.into_iter().zip(outcomes));
             }
             Err(error) => {
@@ -291,8 +328,8 @@ impl<A: Apply> Worker<A> {
     }
 
     /// Makes one change in a transaction of its own.
-    fn alone(&mut self, change: &Change) -> Outcome {
-        match self.transact(&[change]) {
+    fn alone(&mut self, work: &Work) -> Outcome {
+        match self.transact(&[work]) {
             Ok(mut outcomes) => outcomes
                 .pop()
                 .unwrap_or_else(|| Outcome::Settled(Err(Error::Internal("a change had no outcome".to_owned())))),
@@ -309,17 +346,17 @@ impl<A: Apply> Worker<A> {
                 Outcome::Blocked => blocked.push(item),
             }
         }
-        self.blocked = !blocked.is_empty();
+        self.blocked |= !blocked.is_empty();
         for item in blocked.into_iter().rev() {
             self.held.push_front(item);
         }
     }
 
-    fn transact(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>> {
-        let mut result = self.applier.apply(changes);
+    fn transact(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
+        let mut result = self.applier.apply(batch);
         for _ in 1..ATTEMPTS {
             match result {
-                Err(Error::Collision(_)) => result = self.applier.apply(changes),
+                Err(Error::Collision(_)) => result = self.applier.apply(batch),
                 _ => break,
             }
         }
@@ -330,7 +367,7 @@ impl<A: Apply> Worker<A> {
 }
 
 impl Item {
-    fn answer(self, outcome: Result<Customer>) {
+    fn answer(self, outcome: Result<Written>) {
         // A caller that went away needs no answer.
         let _ = self.reply.send(outcome);
     }

@@ -2,18 +2,20 @@
 //! commit.
 
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    Connection, OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     pg::Pg,
     query_builder::{AstPass, Query, QueryFragment},
     sql_types::{Array, BigInt, Nullable, SmallInt, Text},
 };
 
-use super::{Apply, Kept, Outcome};
+use super::{Apply, Kept, Task, Work, Written};
 use crate::{
     Authority, Change, Error, Result,
     connection::Connector,
     model,
+    puts::{self, Held, Outcome, Wanted},
+    sealing::Sealing,
     statements::{CustomerColumns, Look, Looked, Row, cached},
 };
 
@@ -22,14 +24,16 @@ pub(super) struct Applier {
     connector: Connector,
     url: String,
     connection: Kept<PgConnection>,
+    sealing: Sealing,
 }
 
 impl Applier {
-    pub(super) fn new(connector: &Connector, url: &str) -> Self {
+    pub(super) fn new(connector: &Connector, url: &str, sealing: &Sealing) -> Self {
         Self {
             connector: connector.clone(),
             url: url.to_owned(),
             connection: Kept(None),
+            sealing: sealing.clone(),
         }
     }
 
@@ -46,10 +50,33 @@ impl Applier {
 }
 
 impl Apply for Applier {
-    /// A statement changes a row once.
-    const REPEATS: bool = false;
+    /// A statement changes a row once, and in one way.
+    const MIXES: bool = false;
 
-    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>> {
+    fn apply(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
+        let mut changes = Vec::new();
+        let mut puts = Vec::new();
+        for work in batch {
+            let email_key = &*work.email_key;
+            match &work.task {
+                Task::SetStatus(change) => changes.push((change, email_key)),
+                Task::Put(put) => puts.push(Wanted { put, email_key }),
+            }
+        }
+        if puts.is_empty() {
+            self.set_statuses(&changes)
+        } else {
+            self.put(&puts)
+        }
+    }
+
+    fn probe(&mut self) -> Result<()> {
+        self.run(|connection| Ok(connection.batch_execute("SELECT FROM accounts LIMIT 1 FOR UPDATE SKIP LOCKED")?))
+    }
+}
+
+impl Applier {
+    fn set_statuses(&mut self, changes: &[(&Change, &str)]) -> Result<Vec<Outcome>> {
         let now = model::now();
         let batch = SetStatuses::new(changes, now);
         self.run(|connection| {
@@ -60,18 +87,22 @@ impl Apply for Applier {
                 let place = usize::try_from(item - 1).ok().and_then(|place| before.get_mut(place));
                 *place.ok_or_else(|| Error::Internal(format!("no change has the number {item}")))? = Some(row);
             }
-            let outcome = |(change, before): (&&Change, Option<Row>)| match before {
-                Some(row) if row.status == change.status as i16 => Outcome::Settled(row.try_into()),
-                Some(row) => Outcome::Settled(row.changed(change.status, now).try_into()),
+            let settled = |row| Outcome::Settled(Ok(Written { row, created: false }));
+            let outcome = |((change, email_key), before): (&(&Change, &str), Option<Row>)| match before {
+                Some(row) if row.status == change.status as i16 => settled(row),
+                Some(row) => settled(row.changed(change.status, now)),
                 // The batch is committed: what goes wrong here is this change's alone.
-                None => why_not(connection, change),
+                None => why_not(connection, change, email_key),
             };
             Ok(changes.iter().zip(before).map(outcome).collect())
         })
     }
 
-    fn probe(&mut self) -> Result<()> {
-        self.run(|connection| Ok(connection.batch_execute("SELECT FROM accounts LIMIT 1 FOR UPDATE SKIP LOCKED")?))
+    fn put(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Outcome>> {
+        let sealing = self.sealing.clone();
+        self.run(|connection| {
+            connection.transaction(|connection| puts::put_all(connection, &sealing, wanted, Held::Skip))
+        })
     }
 }
 
@@ -94,16 +125,18 @@ struct SetStatuses<'a> {
 }
 
 impl<'a> SetStatuses<'a> {
-    fn new(changes: &[&'a Change], now: i64) -> Self {
+    fn new(changes: &[(&'a Change, &'a str)], now: i64) -> Self {
+        let email_keys = changes.iter().map(|(_, email_key)| *email_key).collect();
+        let changes = || changes.iter().map(|(change, _)| *change);
         Self {
             now,
-            accounts: changes.iter().map(|change| change.principal.account).collect(),
-            versions: changes.iter().map(|change| version(change)).collect(),
-            email_keys: changes.iter().map(|change| change.email.as_str()).collect(),
-            statuses: changes.iter().map(|change| change.status as i16).collect(),
-            actors: changes.iter().map(|change| change.origin.actor.as_str()).collect(),
-            faces: changes.iter().map(|change| change.origin.face as i16).collect(),
-            request_ids: changes.iter().map(|change| change.origin.request_id.as_str()).collect(),
+            email_keys,
+            accounts: changes().map(|change| change.principal.account).collect(),
+            versions: changes().map(version).collect(),
+            statuses: changes().map(|change| change.status as i16).collect(),
+            actors: changes().map(|change| change.origin.actor.as_str()).collect(),
+            faces: changes().map(|change| change.origin.face as i16).collect(),
+            request_ids: changes().map(|change| change.origin.request_id.as_str()).collect(),
         }
     }
 }
@@ -137,8 +170,8 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
                 SELECT i.* FROM input i JOIN accounts a ON a.id = i.account_id
                 WHERE i.version IS NULL OR (a.enabled AND a.credential_version = i.version)
             ), locked AS MATERIALIZED (
-                SELECT p.item, p.to_status, p.actor, p.face, p.request_id, c.account_id, c.id, c.reference, c.profile,
-                       c.status, c.status_version, c.revision, c.create_time, c.update_time
+                SELECT p.item, p.to_status, p.actor, p.face, p.request_id, c.account_id, c.id, c.public_id,
+                       c.reference, c.profile, c.data_key, c.status, c.status_version, c.revision, c.create_time, c.update_time
                 FROM permitted p JOIN customers c ON c.account_id = p.account_id AND c.email_key = p.email_key
                 FOR UPDATE OF c SKIP LOCKED
             ), changed AS (
@@ -161,7 +194,8 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
             ")
                 FROM locked WHERE status <> to_status ORDER BY item
             )
-            SELECT item, id, reference, profile, status, status_version, revision, create_time, update_time
+            SELECT item, id, public_id, reference, profile, data_key, status, status_version, revision, create_time,
+                   update_time
             FROM locked",
         );
         Ok(())
@@ -175,10 +209,10 @@ impl Query for SetStatuses<'_> {
 cached!(SetStatuses<'_>, SetStatuses<'static>);
 
 /// Why a change found no customer that it may change: it may not, there is none, or another transaction holds it.
-fn why_not(connection: &mut PgConnection, change: &Change) -> Outcome {
+fn why_not(connection: &mut PgConnection, change: &Change, email_key: &str) -> Outcome {
     let look = Look {
         account: change.principal.account,
-        email_key: change.email.as_str(),
+        email_key,
     };
     let looked: Result<Option<Looked>> = look.get_result(connection).optional().map_err(Error::from);
     let row = looked

@@ -15,11 +15,13 @@ use diesel::{
     sqlite::Sqlite,
 };
 
-use super::{Apply, Kept, Outcome};
+use super::{Apply, Kept, Task, Work, Written};
 use crate::{
-    Change, Customer, Error, Result,
+    Change, Error, Put, Result,
     connection::Connector,
     model,
+    puts::{self, Held, Outcome, Wanted},
+    sealing::Sealing,
     statements::{Look, Looked, Row, cached},
 };
 
@@ -39,6 +41,7 @@ pub(super) struct Applier {
     connector: Connector,
     path: PathBuf,
     connection: Kept<SqliteConnection>,
+    sealing: Sealing,
     /// Held while a batch is written; the checkpointer takes it to make the writer pause.
     gate: Arc<Mutex<()>>,
     /// None once the checkpointer is to end.
@@ -48,7 +51,7 @@ pub(super) struct Applier {
 }
 
 impl Applier {
-    pub(super) fn new(connector: &Connector, path: &Path) -> Result<Self> {
+    pub(super) fn new(connector: &Connector, path: &Path, sealing: &Sealing) -> Result<Self> {
         let gate = Arc::new(Mutex::new(()));
         let (checkpoint, asked) = bounded(1);
         let checkpointer = Checkpointer {
@@ -64,6 +67,7 @@ impl Applier {
             connector: connector.clone(),
             path: path.to_owned(),
             connection: Kept(None),
+            sealing: sealing.clone(),
             gate,
             checkpoint: Some(checkpoint),
             checkpointer: Some(checkpointer),
@@ -74,7 +78,8 @@ impl Applier {
     fn run<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
         let open = || {
             let mut connection = self.connector.connect_sqlite(&self.path)?;
-            connection.batch_execute("PRAGMA wal_autocheckpoint = 0")?;
+            // It deletes nothing but what is replaced at once.
+            connection.batch_execute("PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST")?;
             Ok(connection)
         };
         self.connection.run(open, work)
@@ -82,23 +87,27 @@ impl Applier {
 }
 
 impl Apply for Applier {
-    const REPEATS: bool = true;
+    const MIXES: bool = true;
 
-    fn apply(&mut self, changes: &[&Change]) -> Result<Vec<Outcome>> {
+    fn apply(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
         let gate = Arc::clone(&self.gate);
+        let sealing = self.sealing.clone();
         let outcomes = {
             let _open = lock(&gate);
             self.run(|connection| {
                 connection.immediate_transaction(|connection| {
                     let now = model::now();
-                    changes
+                    batch
                         .iter()
-                        .map(|change| settle(set_status(connection, change, now)))
+                        .map(|work| match &work.task {
+                            Task::SetStatus(change) => settle(set_status(connection, change, &work.email_key, now)),
+                            Task::Put(put) => one(connection, &sealing, put, &work.email_key),
+                        })
                         .collect()
                 })
             })?
         };
-        self.changes += changes.len();
+        self.changes += batch.len();
         if self.changes >= CHECKPOINT_EVERY {
             self.changes = 0;
             // One that is under way or asked for already is enough.
@@ -126,25 +135,33 @@ impl Drop for Applier {
 }
 
 /// Tells the outcome of one change from a failure of the transaction that it is part of.
-fn settle(result: Result<Customer>) -> Result<Outcome> {
+fn settle(result: Result<Row>) -> Result<Outcome> {
     match result {
         Err(error @ (Error::CustomerNotFound | Error::StaleCredentials)) => Ok(Outcome::Settled(Err(error))),
         Err(error) => Err(error),
-        Ok(customer) => Ok(Outcome::Settled(Ok(customer))),
+        Ok(row) => Ok(Outcome::Settled(Ok(Written { row, created: false }))),
     }
 }
 
-fn set_status(connection: &mut SqliteConnection, change: &Change, now: i64) -> Result<Customer> {
+/// Registers or changes a customer.
+fn one(connection: &mut SqliteConnection, sealing: &Sealing, put: &Put, email_key: &str) -> Result<Outcome> {
+    let wanted = Wanted { put, email_key };
+    let outcome = puts::put_all(connection, sealing, &[wanted], Held::Wait)?.pop();
+    outcome.ok_or_else(|| Error::Internal("a customer had no outcome".to_owned()))
+}
+
+/// Sets a status. The row comes back as it is now.
+fn set_status(connection: &mut SqliteConnection, change: &Change, email_key: &str, now: i64) -> Result<Row> {
     let look = Look {
         account: change.principal.account,
-        email_key: change.email.as_str(),
+        email_key,
     };
     let looked: Option<Looked> = look.get_result(connection).optional()?;
     let before = looked
         .ok_or(Error::StaleCredentials)?
         .for_principal(&change.principal)?;
     if before.status == change.status as i16 {
-        return before.try_into();
+        return Ok(before);
     }
     let from = before.status;
     let after = before.changed(change.status, now);
@@ -156,7 +173,7 @@ fn set_status(connection: &mut SqliteConnection, change: &Change, now: i64) -> R
         row: &after,
     }
     .execute(connection)?;
-    after.try_into()
+    Ok(after)
 }
 
 struct SetStatus<'a> {

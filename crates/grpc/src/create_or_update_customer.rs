@@ -1,0 +1,86 @@
+//! `CreateOrUpdateCustomer`: registers a customer, or changes the one that is there.
+
+use proto::{
+    Reason, Refusal,
+    v1::{CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse},
+};
+use store::{Documents, Email, Field, InvalidField, NewCustomer, Profile, Put};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Service,
+    access::Call,
+    convert::{self, require},
+};
+
+pub(crate) async fn answer(
+    service: &Service,
+    request: Request<CreateOrUpdateCustomerRequest>,
+) -> Result<Response<CreateOrUpdateCustomerResponse>, Status> {
+    let call = Call::of(&request)?;
+    let input = check(request.into_inner(), service.document_limit);
+    let registered = service
+        .perform(&call, input, |principal, new| {
+            let put = Put {
+                principal,
+                new,
+                origin: call.origin(),
+                hold: None,
+            };
+            service.store.put_customer(put, call.deadline)
+        })
+        .await?;
+    Ok(Response::new(CreateOrUpdateCustomerResponse {
+        customer_link: service.customer_link.to(&registered.customer.public_id),
+        customer: Some(convert::customer(registered.customer)),
+        created: registered.created,
+    }))
+}
+
+fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Result<NewCustomer, Refusal> {
+    require(&[("email", request.email.trim().is_empty())])?;
+    let email = Email::parse(&request.email).map_err(|_| Refusal::fields(Reason::InvalidEmail, ["email"]))?;
+    let text = |text: String| text.trim().to_owned();
+    let images = request.documents.unwrap_or_default();
+    let mut new = NewCustomer {
+        email,
+        reference: text(request.reference),
+        profile: Profile {
+            email: String::new(),
+            first_name: text(request.first_name),
+            last_name: text(request.last_name),
+            address: text(request.address),
+            city: text(request.city),
+            state: text(request.state),
+            zip: text(request.zip),
+            date_of_birth: text(request.date_of_birth),
+            phone: text(request.phone),
+        },
+        documents: Documents {
+            front: images.front,
+            back: images.back,
+        },
+        status: None,
+        cleared: Vec::new(),
+    };
+    store::check(&new.profile, &new.reference)
+        .and_then(|()| store::check_documents(&new.documents, document_limit))
+        .map_err(|InvalidField(field)| Refusal::fields(Reason::InvalidField, [field.name()]))?;
+    if let Some(mask) = request.field_mask.filter(|mask| !mask.paths.is_empty()) {
+        new.restrict(&fields(&mask.paths)?);
+    }
+    Ok(new)
+}
+
+/// The fields that a mask names.
+fn fields(paths: &[String]) -> Result<Vec<Field>, Refusal> {
+    let mut fields = Vec::with_capacity(paths.len());
+    for path in paths {
+        match Field::ALL.into_iter().find(|field| field.name() == path) {
+            Some(field) => fields.push(field),
+            None if path == "documents" => fields.extend([Field::Front, Field::Back]),
+            None => return Err(Refusal::fields(Reason::InvalidField, ["field_mask"])),
+        }
+    }
+    Ok(fields)
+}

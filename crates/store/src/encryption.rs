@@ -1,0 +1,349 @@
+//! Encryption of a whole store: how one becomes encrypted, whether it is, and how its master key is changed.
+//!
+//! Clear text and sealed values never stand side by side for a gateway: a store is clear (no row in `encryption`), being
+//! encrypted (nobody may use it until that is done), or encrypted. Whoever begins to encrypt it also makes all verified
+//! credentials stale, so that gateways that run without a key look at the state again before their next write.
+
+use diesel::{
+    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl,
+    connection::SimpleConnection,
+};
+
+use crate::{
+    EmailKey, Error, Keys, Location, Migrate, Result, Settings,
+    connection::{self, AnyConnection, Connector},
+    migrations,
+    puts::columns,
+    schema::{accounts, customers, documents, encryption::dsl},
+    sealing::{CustomerKey, Kind, Owner, Sealer, Sealing},
+    statements::Row,
+};
+
+/// The store is being encrypted.
+const BEGUN: i16 = 1;
+
+/// The store is encrypted.
+const DONE: i16 = 2;
+
+/// How many customers are converted in one transaction at most.
+const BATCH: i64 = 500;
+
+/// After how many bytes of images a transaction ends, however few customers it had.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// How far a conversion is, in customers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Those that are done.
+    pub done: u64,
+    /// All there are.
+    pub total: u64,
+}
+
+/// How an open store writes personal data. A store with keys and without customers becomes encrypted here.
+pub(crate) fn begin(connection: &mut AnyConnection, keys: Option<&Keys>) -> Result<Sealing> {
+    match (state(connection)?, keys) {
+        (None, None) => Ok(Sealing::Clear),
+        (None, Some(keys)) => {
+            connection.transaction(|connection| {
+                lock(connection)?;
+                if state(connection)?.is_some() {
+                    return Ok(());
+                }
+                let there: i64 = customers::table.count().get_result(connection)?;
+                if there > 0 {
+                    return Err(Error::Keys(
+                        "a key was given, and the store holds customers in clear text: run `dcams-gateway keys encrypt`"
+                            .to_owned(),
+                    ));
+                }
+                mark(connection, keys, DONE)
+            })?;
+            match state(connection)? {
+                Some((DONE, index_key)) => sealed(keys, &index_key),
+                _ => Err(unfinished()),
+            }
+        }
+        (Some((DONE, index_key)), Some(keys)) => sealed(keys, &index_key),
+        (Some((DONE, _)), None) => Err(Error::Keys(
+            "the store is encrypted, and no key was given: see --key-file".to_owned(),
+        )),
+        (Some(_), _) => Err(unfinished()),
+    }
+}
+
+fn unfinished() -> Error {
+    Error::Keys("the store is being encrypted: run `dcams-gateway keys encrypt` again to finish it".to_owned())
+}
+
+fn sealed(keys: &Keys, index_key: &[u8]) -> Result<Sealing> {
+    Sealer::open(keys, index_key).map(Sealing::Sealed)
+}
+
+/// Makes sure that the store is still as it was when it was opened.
+pub(crate) fn confirm(connection: &mut AnyConnection, sealing: &Sealing) -> Result<()> {
+    match (state(connection)?, sealing) {
+        (None, Sealing::Clear) | (Some((DONE, _)), Sealing::Sealed(_)) => Ok(()),
+        _ => Err(Error::Unavailable(
+            "the store has been encrypted since it was opened: start again with its key".to_owned(),
+        )),
+    }
+}
+
+/// The state, and the index key; none in a clear store.
+fn state(connection: &mut AnyConnection) -> Result<Option<(i16, Vec<u8>)>> {
+    Ok(dsl::encryption
+        .select((dsl::state, dsl::index_key))
+        .first(connection)
+        .optional()?)
+}
+
+/// Keeps everybody else from writing customers until the transaction ends.
+fn lock(connection: &mut AnyConnection) -> Result<()> {
+    match connection {
+        AnyConnection::Sqlite(_) => connection::take_write_lock(connection),
+        AnyConnection::Postgres(connection) => Ok(connection.batch_execute("LOCK TABLE customers IN EXCLUSIVE MODE")?),
+    }
+}
+
+/// Writes down that the store is encrypted now, or is going to be.
+fn mark(connection: &mut AnyConnection, keys: &Keys, state: i16) -> Result<()> {
+    diesel::insert_into(dsl::encryption)
+        .values((
+            dsl::id.eq(1),
+            dsl::state.eq(state),
+            dsl::index_key.eq(Sealer::new_index_key(keys)?),
+        ))
+        .execute(connection)?;
+    diesel::update(accounts::table)
+        .set(accounts::credential_version.eq(accounts::credential_version + 1_i64))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// The conversion of a whole store, on a connection of its own. It blocks.
+pub struct Encryption {
+    connection: AnyConnection,
+    keys: Keys,
+}
+
+impl Encryption {
+    /// Opens a store to encrypt it, or to change its master key.
+    ///
+    /// # Errors
+    /// As for [`crate::Store::open`], but in whatever state of encryption the store is.
+    pub fn open(location: &Location, settings: &Settings, keys: &Keys) -> Result<Self> {
+        let connector = Connector::new(location.clone(), settings);
+        migrations::run(&connector, Migrate::Auto)?;
+        Ok(Self {
+            connection: connector.connect()?,
+            keys: keys.clone(),
+        })
+    }
+
+    /// Encrypts a clear store. While that goes on nobody else can use it; one that was interrupted goes on where it
+    /// ended. What was in clear text is gone from the database's files afterwards. Gives how many customers it encrypted.
+    ///
+    /// # Errors
+    /// Those of the database; it can be run again. [`Error::Keys`] when it was begun with other keys.
+    pub fn encrypt(&mut self, mut progress: impl FnMut(Progress)) -> Result<u64> {
+        let Self { connection, keys } = self;
+        connection.transaction(|connection| {
+            lock(connection)?;
+            match state(connection)? {
+                None => mark(connection, keys, BEGUN),
+                Some(_) => Ok(()),
+            }
+        })?;
+        let (state, index_key) = state(connection)?.ok_or_else(unfinished)?;
+        let sealing = sealed(keys, &index_key)?;
+        if state == DONE {
+            return Ok(0);
+        }
+        let mut so_far = Progress {
+            done: 0,
+            total: count(connection)?,
+        };
+        let mut encrypted = 0;
+        loop {
+            progress(so_far);
+            let batch = connection.transaction(|connection| {
+                connection::take_write_lock(connection)?;
+                encrypt_some(connection, &sealing)
+            })?;
+            if batch == 0 {
+                break;
+            }
+            encrypted += batch;
+            so_far.done += batch;
+        }
+        scrub(connection)?;
+        diesel::update(dsl::encryption)
+            .set(dsl::state.eq(DONE))
+            .execute(connection)?;
+        Ok(encrypted)
+    }
+
+    /// Wraps every customer's key by the newest master key, also while gateways serve. Gives how many were wrapped by an
+    /// older one.
+    ///
+    /// # Errors
+    /// Those of the database; it can be run again. [`Error::Keys`] when the store is not encrypted, or by other keys.
+    pub fn rotate(&mut self, mut progress: impl FnMut(Progress)) -> Result<u64> {
+        let Self { connection, keys } = self;
+        let Sealing::Sealed(sealer) = begin(connection, Some(keys))? else {
+            return Err(Error::Keys("the store is not encrypted".to_owned()));
+        };
+        let sealing = Sealing::Sealed(sealer.clone());
+        let mut rotated = 0;
+        // A gateway may wrap a new customer's key by an older master key until it has met the new one.
+        loop {
+            let before = rotated;
+            let mut so_far = Progress {
+                done: 0,
+                total: count(connection)?,
+            };
+            let mut after = 0;
+            loop {
+                progress(so_far);
+                let (looked, wrapped, last) = connection.transaction(|connection| {
+                    connection::take_write_lock(connection)?;
+                    rewrap_some(connection, &sealing, after)
+                })?;
+                if looked == 0 {
+                    break;
+                }
+                rotated += wrapped;
+                so_far.done += looked;
+                after = last;
+            }
+            if rotated == before {
+                break;
+            }
+        }
+        connection.transaction(|connection| {
+            connection::take_write_lock(connection)?;
+            if let Some((_, index_key)) = state(connection)?
+                && let Some(wrapped) = sealer.rewrap_index_key(&index_key)?
+            {
+                diesel::update(dsl::encryption)
+                    .set(dsl::index_key.eq(wrapped))
+                    .execute(connection)?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(rotated)
+    }
+}
+
+fn count(connection: &mut AnyConnection) -> Result<u64> {
+    let count: i64 = customers::table.count().get_result(connection)?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// Encrypts customers that are in clear text yet, and tells how many.
+fn encrypt_some(connection: &mut AnyConnection, sealing: &Sealing) -> Result<u64> {
+    let rows: Vec<(i64, String, Row)> = customers::table
+        .filter(customers::data_key.is_null())
+        .order(customers::id)
+        .limit(BATCH)
+        .select((customers::account_id, customers::email_key, columns!()))
+        .load(connection)?;
+    let (mut encrypted, mut bytes) = (0, 0);
+    for (account, email_key, row) in rows {
+        let email_key = sealing.index(account, &EmailKey::stored(email_key));
+        let owner = row.owner(account, &email_key);
+        let (key, data_key) = sealing.new_key(owner)?;
+        let profile = key.seal(owner, Kind::Profile, &row.profile)?;
+        diesel::update(customers::table.filter(customers::id.eq(row.id)))
+            .set((
+                customers::email_key.eq(&email_key),
+                customers::profile.eq(profile),
+                customers::data_key.eq(data_key),
+            ))
+            .execute(connection)?;
+        bytes += encrypt_documents(connection, row.id, owner, &key)?;
+        encrypted += 1;
+        if bytes >= BATCH_BYTES {
+            break;
+        }
+    }
+    Ok(encrypted)
+}
+
+/// Encrypts the images of a customer, and tells how large they are.
+fn encrypt_documents(
+    connection: &mut AnyConnection,
+    customer: i64,
+    owner: Owner<'_>,
+    key: &CustomerKey,
+) -> Result<usize> {
+    let mut bytes = 0;
+    for kind in [Kind::Front, Kind::Back] {
+        let number = kind.document();
+        let place = documents::customer_id.eq(customer).and(documents::kind.eq(number));
+        let content: Option<Vec<u8>> = documents::table
+            .filter(place)
+            .select(documents::content)
+            .first(connection)
+            .optional()?;
+        if let Some(content) = content {
+            bytes += content.len();
+            diesel::update(documents::table.filter(place))
+                .set(documents::content.eq(key.seal(owner, kind, &content)?))
+                .execute(connection)?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Wraps the keys of customers behind the one with the id `after`. Tells how many it looked at, how many it wrapped, and
+/// the last one's id.
+fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64) -> Result<(u64, u64, i64)> {
+    let rows: Vec<(i64, i64, String, String, Option<Vec<u8>>)> = customers::table
+        .filter(customers::id.gt(after))
+        .order(customers::id)
+        .limit(BATCH)
+        .select((
+            customers::id,
+            customers::account_id,
+            customers::public_id,
+            customers::email_key,
+            customers::data_key,
+        ))
+        .load(connection)?;
+    let (mut wrapped, mut last) = (0, after);
+    for (id, account, public_id, email_key, data_key) in &rows {
+        let owner = Owner {
+            account: *account,
+            public_id,
+            email_key,
+        };
+        last = *id;
+        let Some(data_key) = data_key else { continue };
+        if let Some(anew) = sealing.rewrap(owner, data_key)? {
+            diesel::update(customers::table.filter(customers::id.eq(id)))
+                .set(customers::data_key.eq(anew))
+                .execute(connection)?;
+            wrapped += 1;
+        }
+    }
+    Ok((rows.len() as u64, wrapped, last))
+}
+
+/// Rewrites the files of the database without what was deleted or replaced.
+fn scrub(connection: &mut AnyConnection) -> Result<()> {
+    match connection {
+        AnyConnection::Sqlite(connection) => {
+            connection.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
+        }
+        AnyConnection::Postgres(connection) => {
+            connection.batch_execute("SET statement_timeout = 0")?;
+            // Each alone: it runs in no transaction, and many statements at once are one.
+            for table in ["customers", "documents"] {
+                connection.batch_execute(&format!("VACUUM FULL {table}"))?;
+            }
+        }
+    }
+    Ok(())
+}

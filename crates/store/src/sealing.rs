@@ -1,0 +1,286 @@
+//! Encryption at rest: how the personal data of a customer is written, in clear or sealed, and how it is found.
+//!
+//! A customer has a key of its own, which seals the record of its attributes and each of its documents. A master key
+//! wraps it: to rotate the master key is to wrap the customers' keys anew, and to forget a customer's key is to forget the
+//! customer. The cipher is XChaCha20-Poly1305, whose nonces may be drawn at random. Every sealed value is bound to its
+//! place by associated data: account, customer, what it is, and for a wrapped key the number of the master key; moved to
+//! another place, it does not open.
+//!
+//! The email address is found by a keyed hash of it, the same address in two accounts by two. The key of the hash is
+//! the store's own; it lives in the database, wrapped, and does not change when master keys do.
+
+use std::fmt;
+
+use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
+
+use crate::{
+    Documents, EmailKey, Error, Result,
+    keys::{KEY, Key, Keys, random_key},
+};
+
+/// How long a nonce is.
+const NONCE: usize = 24;
+
+/// How long the tag behind a sealed value is.
+const TAG: usize = 16;
+
+/// The first byte of what is sealed: how the rest is to be read.
+const FORMAT: u8 = 1;
+
+/// How personal data is written in a store.
+#[derive(Clone)]
+pub(crate) enum Sealing {
+    /// As it is.
+    Clear,
+    /// Sealed.
+    Sealed(Sealer),
+}
+
+/// What seals.
+#[derive(Clone)]
+pub(crate) struct Sealer {
+    keys: Keys,
+    index: Key,
+}
+
+/// A key is never printed.
+impl fmt::Debug for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clear => "Clear",
+            Self::Sealed(_) => "Sealed(..)",
+        })
+    }
+}
+
+/// Whose data it is: what a sealed value is bound to.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) account: i64,
+    pub(crate) public_id: &'a str,
+    /// What the customer is found by, as it is stored.
+    pub(crate) email_key: &'a str,
+}
+
+/// What a sealed value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A customer's key, wrapped by the master key of that number.
+    DataKey = 1,
+    /// The record of the attributes.
+    Profile = 2,
+    /// An image of the front side.
+    Front = 3,
+    /// An image of the back side.
+    Back = 4,
+    /// The key of the index, wrapped.
+    IndexKey = 5,
+}
+
+impl Kind {
+    /// The number of an image in the database.
+    pub(crate) const fn document(self) -> i16 {
+        match self {
+            Self::Back => Documents::BACK,
+            _ => Documents::FRONT,
+        }
+    }
+}
+
+/// A customer's key: what opens and seals the customer's values. None where the store is not encrypted.
+pub(crate) struct CustomerKey(Option<Key>);
+
+impl Sealing {
+    /// What the customer with this email is found by in the table.
+    pub(crate) fn index(&self, account: i64, email: &EmailKey) -> String {
+        match self {
+            Self::Clear => email.as_str().to_owned(),
+            Self::Sealed(sealer) => {
+                let mut hasher = blake3::Hasher::new_keyed(&sealer.index);
+                hasher.update(&account.to_le_bytes()).update(email.as_str().as_bytes());
+                hasher.finalize().to_hex().to_string()
+            }
+        }
+    }
+
+    /// A key for a new customer, and how it is stored.
+    pub(crate) fn new_key(&self, owner: Owner<'_>) -> Result<(CustomerKey, Option<Vec<u8>>)> {
+        match self {
+            Self::Clear => Ok((CustomerKey(None), None)),
+            Self::Sealed(sealer) => {
+                let key = random_key();
+                let wrapped = wrap(&sealer.keys, &key, &owner.bytes())?;
+                Ok((CustomerKey(Some(key)), Some(wrapped)))
+            }
+        }
+    }
+
+    /// The customer's key that is stored as `wrapped`.
+    pub(crate) fn key(&self, owner: Owner<'_>, wrapped: Option<&[u8]>) -> Result<CustomerKey> {
+        match (self, wrapped) {
+            (Self::Clear, None) => Ok(CustomerKey(None)),
+            (Self::Sealed(sealer), Some(wrapped)) => {
+                Ok(CustomerKey(Some(unwrap(&sealer.keys, wrapped, &owner.bytes())?.1)))
+            }
+            (Self::Clear, Some(_)) => Err(mixed("is encrypted, and the store is not")),
+            (Self::Sealed(_), None) => Err(mixed("is in clear text, and the store is encrypted")),
+        }
+    }
+
+    /// Wraps a stored key by the newest master key; none if it is so already.
+    pub(crate) fn rewrap(&self, owner: Owner<'_>, wrapped: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Clear => Ok(None),
+            Self::Sealed(sealer) => rewrap(&sealer.keys, wrapped, &owner.bytes()),
+        }
+    }
+}
+
+fn mixed(what: &str) -> Error {
+    Error::Internal(format!("a customer {what}"))
+}
+
+impl CustomerKey {
+    /// How `value` is stored.
+    pub(crate) fn seal(&self, owner: Owner<'_>, kind: Kind, value: &[u8]) -> Result<Vec<u8>> {
+        match &self.0 {
+            None => Ok(value.to_vec()),
+            Some(key) => {
+                let mut sealed = Vec::with_capacity(1 + NONCE + value.len() + TAG);
+                sealed.push(FORMAT);
+                seal(key, value, &bound(&owner.bytes(), kind, 0), &mut sealed)?;
+                Ok(sealed)
+            }
+        }
+    }
+
+    /// The value that is stored as `stored`.
+    pub(crate) fn open(&self, owner: Owner<'_>, kind: Kind, stored: Vec<u8>) -> Result<Vec<u8>> {
+        match &self.0 {
+            None => Ok(stored),
+            Some(key) => {
+                let sealed = stored.strip_prefix(&[FORMAT]).ok_or_else(|| damaged(kind))?;
+                open(key, sealed, &bound(&owner.bytes(), kind, 0)).ok_or_else(|| damaged(kind))
+            }
+        }
+    }
+}
+
+impl Owner<'_> {
+    /// Lengths go in before the parts, so that no two owners read the same.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(&self.account.to_le_bytes());
+        for part in [self.public_id, self.email_key] {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes
+    }
+}
+
+impl Sealer {
+    /// What seals a store that has this index key, stored wrapped.
+    pub(crate) fn open(keys: &Keys, index_key: &[u8]) -> Result<Self> {
+        Ok(Self {
+            keys: keys.clone(),
+            index: unwrap(keys, index_key, INDEX)?.1,
+        })
+    }
+
+    /// A new index key, as it is stored.
+    pub(crate) fn new_index_key(keys: &Keys) -> Result<Vec<u8>> {
+        wrap(keys, &random_key(), INDEX)
+    }
+
+    /// Wraps a stored index key by the newest master key; none if it is so already.
+    pub(crate) fn rewrap_index_key(&self, wrapped: &[u8]) -> Result<Option<Vec<u8>>> {
+        rewrap(&self.keys, wrapped, INDEX)
+    }
+}
+
+/// Whose the index key is: the store's.
+const INDEX: &[u8] = b"dcams index key";
+
+/// What a value is sealed with beside its key: whose it is, what it is, and the number of the master key where one does it.
+fn bound(owner: &[u8], kind: Kind, number: u32) -> Vec<u8> {
+    let mut bound = owner.to_vec();
+    bound.push(kind as u8);
+    bound.extend_from_slice(&number.to_le_bytes());
+    bound
+}
+
+/// What is a key wrapped as: the store's index key or a customer's.
+fn kind_of(owner: &[u8]) -> Kind {
+    if owner == INDEX { Kind::IndexKey } else { Kind::DataKey }
+}
+
+fn wrap(keys: &Keys, key: &Key, owner: &[u8]) -> Result<Vec<u8>> {
+    let (number, master) = keys.newest()?;
+    let mut wrapped = vec![FORMAT];
+    wrapped.extend_from_slice(&number.to_le_bytes());
+    seal(
+        &master,
+        key.as_slice(),
+        &bound(owner, kind_of(owner), number),
+        &mut wrapped,
+    )?;
+    Ok(wrapped)
+}
+
+/// The number of the master key that wrapped a key, and the key.
+fn unwrap(keys: &Keys, wrapped: &[u8], owner: &[u8]) -> Result<(u32, Key)> {
+    let kind = kind_of(owner);
+    let parts = wrapped.strip_prefix(&[FORMAT]).and_then(<[u8]>::split_first_chunk::<4>);
+    let (number, sealed) = parts.ok_or_else(|| damaged(kind))?;
+    let number = u32::from_le_bytes(*number);
+    let key = open(&*keys.numbered(number)?, sealed, &bound(owner, kind, number)).map(Zeroizing::new);
+    let key = key.and_then(|key| <[u8; KEY]>::try_from(key.as_slice()).ok());
+    Ok((number, Zeroizing::new(key.ok_or_else(|| damaged(kind))?)))
+}
+
+fn rewrap(keys: &Keys, wrapped: &[u8], owner: &[u8]) -> Result<Option<Vec<u8>>> {
+    let (number, key) = unwrap(keys, wrapped, owner)?;
+    if number >= keys.current() {
+        return Ok(None);
+    }
+    wrap(keys, &key, owner).map(Some)
+}
+
+/// Puts a new nonce and the sealed value behind what is there already.
+fn seal(key: &[u8; KEY], value: &[u8], bound: &[u8], into: &mut Vec<u8>) -> Result<()> {
+    let nonce: [u8; NONCE] = rand::random();
+    into.extend_from_slice(&nonce);
+    let begin = into.len();
+    into.extend_from_slice(value);
+    let tag = XChaCha20Poly1305::new(key.into())
+        .encrypt_inout_detached(&XNonce::from(nonce), bound, (&mut into[begin..]).into())
+        .map_err(|_| Error::Internal("a value is too long to seal".to_owned()))?;
+    into.extend_from_slice(&tag);
+    Ok(())
+}
+
+/// The value in what [`seal`] put there; none if it is not what was sealed with this.
+fn open(key: &[u8; KEY], sealed: &[u8], bound: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE>()?;
+    let (sealed, tag) = sealed.split_last_chunk::<TAG>()?;
+    let mut value = sealed.to_vec();
+    XChaCha20Poly1305::new(key.into())
+        .decrypt_inout_detached(
+            &XNonce::from(*nonce),
+            bound,
+            value.as_mut_slice().into(),
+            &Tag::from(*tag),
+        )
+        .ok()?;
+    Some(value)
+}
+
+/// What was stored does not open: it was changed, moved, or sealed by other keys.
+fn damaged(kind: Kind) -> Error {
+    Error::Internal(format!(
+        "a sealed value ({kind:?}) does not open: it was changed, moved from another place, or sealed with other keys"
+    ))
+}
