@@ -13,6 +13,7 @@ mod documented;
 mod email;
 mod errors;
 mod failures;
+mod family;
 mod http;
 mod malformed;
 mod order;
@@ -54,11 +55,22 @@ pub fn everywhere(
     prepare: impl Fn(&Database) + Sync,
     answers: impl Fn(&Deployment) -> String + Sync,
 ) {
+    everywhere_on(|database| database, golden, arguments, prepare, answers);
+}
+
+/// The same on databases that `set_up` makes of empty ones.
+pub fn everywhere_on(
+    set_up: impl Fn(Database) -> Database + Sync,
+    golden: &str,
+    arguments: &[&str],
+    prepare: impl Fn(&Database) + Sync,
+    answers: impl Fn(&Deployment) -> String + Sync,
+) {
     let transcripts = thread::scope(|scope| {
         let started = Configuration::ALL.map(|configuration| {
-            let (prepare, answers) = (&prepare, &answers);
+            let (set_up, prepare, answers) = (&set_up, &prepare, &answers);
             let work = scope.spawn(move || {
-                let database = configuration.backend.database();
+                let database = set_up(configuration.backend.database());
                 prepare(&database);
                 answers(&Deployment::start(configuration, database, arguments))
             });

@@ -14,6 +14,7 @@ mod cli;
 mod contract;
 mod crash;
 mod grpc;
+mod memory;
 mod privacy;
 mod serve;
 mod store;

@@ -50,7 +50,7 @@ impl Output {
 /// Runs a command of the program on a database, with a standard input.
 pub fn dcams(database: &Database, arguments: &[&str], input: &str) -> Output {
     let mut command = program();
-    command.args(["--store", &database.url]).args(arguments);
+    command.args(database.arguments()).args(arguments);
     run(command.current_dir(database.path("")), input)
 }
 
@@ -94,7 +94,10 @@ impl Gateway {
     /// The same, with gRPC on an address that was chosen before.
     pub fn start_at(database: &Database, grpc: SocketAddr, arguments: &[&str]) -> Self {
         let mut command = program();
-        command.args(["serve", "--store", &database.url, "--grpc-addr", &grpc.to_string()]);
+        command
+            .arg("serve")
+            .args(database.arguments())
+            .args(["--grpc-addr", &grpc.to_string()]);
         Self::spawn(command.args(arguments).current_dir(database.path("")))
     }
 

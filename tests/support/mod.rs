@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use tempfile::TempDir;
 
 /// The two databases that a store can be on; what is tested is tested on both.
@@ -42,6 +43,7 @@ impl Backend {
                     backend: self,
                     url: format!("sqlite://{}", dir.path().join(Database::FILE).display()),
                     dir,
+                    encrypted: false,
                 }
             }
             Self::Postgres => Database::on(Cluster::shared()),
@@ -77,11 +79,16 @@ pub struct Database {
     /// What `--store` takes.
     pub url: String,
     dir: TempDir,
+    /// Whether the program is given a key.
+    encrypted: bool,
 }
 
 impl Database {
     /// The name of a SQLite database in the test's folder.
     pub const FILE: &str = "dcams.db";
+
+    /// The name of the file of keys in the test's folder.
+    pub const KEYS: &str = "keys";
 
     /// A new, empty database of a server of the test's own.
     pub fn on(cluster: &Cluster) -> Self {
@@ -89,7 +96,24 @@ impl Database {
             backend: Backend::Postgres,
             url: cluster.create_database(),
             dir: tempfile::tempdir().unwrap(),
+            encrypted: false,
         }
+    }
+
+    /// The same, to be used with a key from now on.
+    pub fn encrypted(mut self) -> Self {
+        self.file(Self::KEYS, format!("1:{}\n", BASE64_STANDARD.encode([7; 32])));
+        self.encrypted = true;
+        self
+    }
+
+    /// What tells the program which store it is to use.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--store".to_owned(), self.url.clone()];
+        if self.encrypted {
+            arguments.extend(["--key-file".to_owned(), self.path(Self::KEYS).display().to_string()]);
+        }
+        arguments
     }
 
     /// Opens the database past the program.

@@ -1,5 +1,6 @@
-//! What group commit is worth: `updateStatus` over REST, many changes in a transaction against one transaction for each,
-//! by the same program, in turn, on both stores. Prints a table; `--write` puts it into BENCHMARKS.md as well.
+//! What group commit is worth, and what encryption costs: `updateStatus` over REST, many changes in a transaction against
+//! one transaction for each, in clear text and encrypted, by the same program, in turn, on both stores; then imports of a
+//! small and a large file. Prints a table; `--write` puts it into BENCHMARKS.md as well.
 //!
 //! Every reply is checked, and every request changes a status, so that each one writes two rows and waits for the disk.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Backend, Cluster, Database, Durability, Gateway, dcams, post};
+use support::{Backend, Cluster, Database, Durability, Gateway, dcams, post, program};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -62,6 +63,11 @@ fn main() {
     let mut subjects = [
         subject("SQLite, group commit", Backend::Sqlite.database(), &[]),
         subject(
+            "SQLite, group commit, encrypted",
+            Backend::Sqlite.database().encrypted(),
+            &[],
+        ),
+        subject(
             "SQLite, a transaction each, 8 connections",
             Backend::Sqlite.database(),
             &["--write-batch", "1", "--writers", "8"],
@@ -72,6 +78,11 @@ fn main() {
             &["--write-batch", "1"],
         ),
         subject("PostgreSQL, group commit", Database::on(&cluster), &[]),
+        subject(
+            "PostgreSQL, group commit, encrypted",
+            Database::on(&cluster).encrypted(),
+            &[],
+        ),
         subject(
             "PostgreSQL, a transaction each, 8 connections",
             Database::on(&cluster),
@@ -86,7 +97,9 @@ fn main() {
             gateway.stop();
         }
     }
-    let report = report(&subjects, seconds);
+    let mut report = report(&subjects, seconds);
+    let million = if has("--quick") { 100_000 } else { 1_000_000 };
+    report += &imports(&[million / 20, million]);
     println!("{report}");
     if has("--write") {
         fs::write(
@@ -105,20 +118,25 @@ fn seed(database: &Database) {
         "bench password",
     )
     .ok();
-    let mut rows = String::from("email,fn,ln,addr,city,state,zip,dob,phone,reference,status\n");
-    for number in 0..CUSTOMERS {
-        let _ = writeln!(
-            rows,
-            "customer{number}@example.com,John,Smith,123 Main St,Stratford,CT,06614,19700101,2015106000,{number},FAIL"
-        );
-    }
-    let file = database.file("customers.csv", rows);
+    let file = database.file("customers.csv", csv(CUSTOMERS));
     dcams(
         database,
         &["customer", "import", file.to_str().unwrap(), "--account", "bench"],
         "",
     )
     .ok();
+}
+
+/// A file of so many customers.
+fn csv(customers: usize) -> String {
+    let mut rows = String::from("email,fn,ln,addr,city,state,zip,dob,phone,reference,status\n");
+    for number in 0..customers {
+        let _ = writeln!(
+            rows,
+            "customer{number}@example.com,John,Smith,123 Main St,Stratford,CT,06614,19700101,2015106000,{number},FAIL"
+        );
+    }
+    rows
 }
 
 /// Loads a gateway from as many connections as there are, each with customers of its own.
@@ -245,7 +263,7 @@ fn report(subjects: &[Subject], seconds: u64) -> String {
     }
     text.push('\n');
     let rate = |subject| median(&|round: &Round| round.rate, subject).0;
-    for (group, alone) in [(0, 1), (0, 2), (3, 4)] {
+    for (group, alone) in [(0, 2), (0, 3), (4, 6)] {
         let _ = writeln!(
             text,
             "- {} reaches **{:.1} times** {}.",
@@ -254,5 +272,57 @@ fn report(subjects: &[Subject], seconds: u64) -> String {
             subjects[alone].name,
         );
     }
+    for (clear, encrypted) in [(0, 1), (4, 5)] {
+        let _ = writeln!(
+            text,
+            "- {} reaches **{:.0} %** of {}.",
+            subjects[encrypted].name,
+            rate(&subjects[encrypted]) / rate(&subjects[clear]) * 100.0,
+            subjects[clear].name,
+        );
+    }
     text
+}
+
+/// How fast files of so many rows are imported into SQLite, and how much memory that takes.
+fn imports(sizes: &[usize]) -> String {
+    let mut text = String::from(
+        "\n## Import\n\n`customer import` of CSV into an empty SQLite store.\n\n\
+         | rows | store | rows/s | peak RSS MiB |\n|---|---|---|---|\n",
+    );
+    for encrypted in [false, true] {
+        for rows in sizes {
+            let database = Backend::Sqlite.database();
+            let (database, store) = match encrypted {
+                true => (database.encrypted(), "encrypted"),
+                false => (database, "in clear text"),
+            };
+            dcams(&database, &["account", "create", "bench"], "").ok();
+            let file = database.file("customers.csv", csv(*rows));
+            let mut import = program();
+            import
+                .args(database.arguments())
+                .args(["customer", "import", file.to_str().unwrap(), "--account", "bench"])
+                .stdout(std::process::Stdio::null());
+            let began = Instant::now();
+            let mut child = import.spawn().unwrap();
+            let mut peak = 0;
+            // What it had at most is known only while it lives.
+            while child.try_wait().unwrap().is_none() {
+                peak = peak_mib(child.id()).unwrap_or(peak);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(child.wait().unwrap().success());
+            let rate = *rows as f64 / began.elapsed().as_secs_f64();
+            let _ = writeln!(text, "| {rows} | {store} | {rate:.0} | {peak} |");
+        }
+    }
+    text
+}
+
+/// The most memory that a process has had; none once it has ended.
+fn peak_mib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? / 1024)
 }
