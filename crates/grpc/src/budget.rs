@@ -87,7 +87,7 @@ impl Counted {
             return Err(Reason::BodyTooLarge);
         }
         let message = if self.compressed {
-            // Nobody knows before what it comes to, so the worst is taken. What arrives is inflated as one piece.
+            // Nobody knows before what it comes to, so the worst is taken.
             self.arrived.saturating_mul(Self::INFLATION).min(self.sizes.most)
         } else {
             self.arrived.saturating_sub(Self::HEAD)

@@ -20,6 +20,8 @@ mod erase_customer;
 mod get_document_images;
 mod get_status;
 mod health;
+#[cfg(test)]
+mod tests;
 mod update_status;
 
 use std::{sync::Arc, time::Duration};
