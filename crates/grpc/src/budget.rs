@@ -2,13 +2,15 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use proto::{Budget, Hold, Reason};
+use tokio::task::AbortHandle;
 use tonic::{Status, body::Body};
 
 /// What a request has taken of the budget: an extension of the request that its body adds to while it arrives. Taken until
@@ -23,12 +25,12 @@ impl Taken {
     }
 
     fn add(&self, hold: Hold) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(hold);
+        lock(&self.0).push(hold);
     }
 
     /// What a write holds as long as it takes; nothing for a small request.
     pub(crate) fn hold(&self) -> Option<Box<dyn Send + Sync>> {
-        let nothing = self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let nothing = lock(&self.0).is_empty();
         (!nothing).then(|| Box::new(self.clone()) as Box<dyn Send + Sync>)
     }
 }
@@ -127,22 +129,64 @@ impl http_body::Body for Counted {
     }
 }
 
-/// The body of a response that is counted: every byte of it holds what was taken until it has been sent, also when it waits
-/// for a slow client after the body has ended.
+/// The body of a response that was counted. It holds what was taken until it has been sent, or until its client has left it
+/// unread for too long: then it gives up, and what it has not sent is gone.
 pub(crate) struct Held {
-    pub(crate) body: Body,
-    pub(crate) hold: Hold,
+    reply: Arc<Mutex<Reply>>,
+    patience: AbortHandle,
 }
 
-/// A part of such a body.
-struct Part {
-    bytes: Bytes,
-    _hold: Hold,
+struct Reply {
+    body: Body,
+    /// What has come of the body, and is not sent.
+    waiting: Bytes,
+    /// When the client last took something.
+    taken: Instant,
+    /// None once it was given up.
+    hold: Option<Hold>,
 }
 
-impl AsRef<[u8]> for Part {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Held {
+    /// How long a client may leave a reply unread. What waits for the window of a stream, the timeout of the connection does
+    /// not see.
+    pub(crate) const UNREAD: Duration = Duration::from_secs(10);
+
+    /// How much is handed on at once, as a copy: a part of the whole would keep all of it in memory.
+    const PART: usize = 64 * 1024;
+
+    pub(crate) fn new(body: Body, hold: Hold, unread: Duration) -> Self {
+        let reply = Arc::new(Mutex::new(Reply {
+            body,
+            waiting: Bytes::new(),
+            taken: Instant::now(),
+            hold: Some(hold),
+        }));
+        let patience = tokio::spawn(give_up(Arc::downgrade(&reply), unread)).abort_handle();
+        Self { reply, patience }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.patience.abort();
+    }
+}
+
+/// Gives a reply up that nobody takes. The body itself is not asked while the client has no room for more.
+async fn give_up(reply: Weak<Mutex<Reply>>, unread: Duration) {
+    let mut wait = unread;
+    while !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+        let Some(reply) = reply.upgrade() else {
+            return;
+        };
+        let mut reply = lock(&reply);
+        wait = unread.saturating_sub(reply.taken.elapsed());
+        if wait.is_zero() {
+            reply.body = Body::empty();
+            reply.waiting = Bytes::new();
+            reply.hold = None;
+        }
     }
 }
 
@@ -150,22 +194,38 @@ impl http_body::Body for Held {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let held = |bytes| {
-            Bytes::from_owner(Part {
-                bytes,
-                _hold: self.hold.clone(),
-            })
-        };
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut reply = lock(&self.reply);
+        if reply.hold.is_none() {
+            return Poll::Ready(Some(Err(Reason::DeadlineExceeded.into())));
+        }
+        reply.taken = Instant::now();
+        while reply.waiting.is_empty() {
+            let frame = ready!(Pin::new(&mut reply.body).poll_frame(context));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => reply.waiting = data,
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let most = reply.waiting.len().min(Self::PART);
+        let part = Bytes::copy_from_slice(&reply.waiting[..most]);
+        reply.waiting.advance(most);
+        if reply.waiting.is_empty() {
+            // Empty, it would still keep the whole.
+            reply.waiting = Bytes::new();
+        }
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let reply = lock(&self.reply);
+        reply.hold.is_some() && reply.waiting.is_empty() && reply.body.is_end_stream()
     }
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// A lock is held for no more than a few lines, none of which panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -145,7 +145,7 @@ where
             }
             shared.measures(face).record(response.headers(), began);
             Ok(match response.extensions().get::<Hold>().cloned() {
-                Some(hold) => response.map(|body| Body::new(Held { body, hold })),
+                Some(hold) => response.map(|body| Body::new(Held::new(body, hold, Held::UNREAD))),
                 None => response,
             })
         })

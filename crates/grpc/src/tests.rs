@@ -233,15 +233,37 @@ async fn a_call_that_goes_on_after_its_message_is_ended_at_the_limit() {
 }
 
 #[tokio::test]
-async fn the_bytes_of_a_reply_hold_its_part_until_they_are_sent() {
+async fn a_reply_is_sent_in_parts_and_holds_its_own_until_the_end() {
     let budget = Budget::new(MIB);
     let hold = budget.take(MIB).unwrap();
-    let body = Body::new(Full::new(Bytes::from_static(b"an image")));
-    let mut body = Body::new(Held { body, hold });
-    let waiting = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let reply: Bytes = (0..=u8::MAX).cycle().take(300 * KIB).collect();
+    let body = Body::new(Full::new(reply.clone()));
+    let mut body = Body::new(Held::new(body, hold, Held::UNREAD));
+    let mut sent = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let part = frame.unwrap().into_data().unwrap();
+        assert!(part.len() <= 64 * KIB);
+        assert!(budget.take(1).is_err());
+        sent.extend_from_slice(&part);
+    }
+    assert_eq!(sent, reply);
     drop(body);
-    assert!(budget.take(MIB).is_err());
-    assert_eq!(waiting, "an image");
-    drop(waiting);
     budget.take(MIB).unwrap();
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_takes_is_given_up() {
+    const UNREAD: Duration = Duration::from_millis(50);
+    let budget = Budget::new(MIB);
+    let hold = budget.take(MIB).unwrap();
+    let body = Body::new(Full::new(Bytes::from(vec![0; 300 * KIB])));
+    let mut body = Body::new(Held::new(body, hold, UNREAD));
+    body.frame().await.unwrap().unwrap();
+    let began = Instant::now();
+    while budget.take(MIB).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it is never given up");
+        tokio::time::sleep(UNREAD / 10).await;
+    }
+    assert!(!http_body::Body::is_end_stream(&body), "cut off is not ended");
+    assert!(body.frame().await.unwrap().is_err());
 }
