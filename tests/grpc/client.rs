@@ -107,7 +107,10 @@ impl Client {
             .build()
             .unwrap();
         let connection = runtime.block_on(async {
-            let stream = TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap());
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
+            stream.set_nodelay(true).unwrap();
+            let stream = TokioIo::new(stream);
             let (sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
                 .await
                 .unwrap();
@@ -139,8 +142,13 @@ impl Client {
         self.service().methods().find(|method| method.name() == name).unwrap()
     }
 
-    /// Calls a method with a message of these fields; a status is given by its name.
+    /// Calls a method with a message of these fields.
     pub fn call(&self, method: &str, fields: &[(&str, &str)], metadata: Metadata) -> Result<Answer, Status> {
+        self.call_with(method, self.request(method, fields).encode_to_vec(), metadata)
+    }
+
+    /// What a method takes, with these fields; a status is given by its name.
+    pub fn request(&self, method: &str, fields: &[(&str, &str)]) -> DynamicMessage {
         let mut message = DynamicMessage::new(self.method(method).input());
         for (name, text) in fields {
             let field = message.descriptor().get_field_by_name(name).unwrap();
@@ -150,12 +158,13 @@ impl Client {
             };
             message.set_field(&field, value);
         }
-        self.call_with(method, message.encode_to_vec(), metadata)
+        message
     }
 
     /// Calls a method with a message of these bytes, be they one or not.
     pub fn call_with(&self, method: &str, message: Vec<u8>, metadata: Metadata) -> Result<Answer, Status> {
-        let mut grpc = tonic::client::Grpc::with_origin(self.connection.clone(), self.origin.clone());
+        let mut grpc = tonic::client::Grpc::with_origin(self.connection.clone(), self.origin.clone())
+            .max_decoding_message_size(usize::MAX);
         if metadata.gzip {
             grpc = grpc.send_compressed(CompressionEncoding::Gzip);
         }

@@ -13,16 +13,16 @@ use crate::support::{Backend, Gateway, Ground, eventually};
 
 /// What a refusal is, its text aside.
 #[derive(Debug, PartialEq, Eq)]
-struct Refused<'a> {
-    code: Code,
-    reason: &'a str,
-    fields: Vec<&'a str>,
-    resource: Option<&'a str>,
-    retries: bool,
+pub struct Refused<'a> {
+    pub code: Code,
+    pub reason: &'a str,
+    pub fields: Vec<&'a str>,
+    pub resource: Option<&'a str>,
+    pub retries: bool,
 }
 
 impl<'a> Refused<'a> {
-    fn new(code: Code, reason: &'a str) -> Self {
+    pub fn new(code: Code, reason: &'a str) -> Self {
         Self {
             code,
             reason,
@@ -35,7 +35,7 @@ impl<'a> Refused<'a> {
 
 /// Checks a refusal against what it must be; whatever the caller named must not stand in it.
 #[track_caller]
-fn check(status: &Status, expected: &Refused<'_>) {
+pub fn check(status: &Status, expected: &Refused<'_>) {
     let details = status.get_error_details();
     let info = details
         .error_info()

@@ -175,7 +175,7 @@ async fn converse<S, B>(
                 http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(100)
-                    .initial_stream_window_size(64 * 1024)
+                    .initial_stream_window_size(1024 * 1024)
                     .initial_connection_window_size(1024 * 1024)
                     .max_pending_accept_reset_streams(20)
                     .max_header_list_size(16 * 1024)

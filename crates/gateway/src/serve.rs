@@ -42,6 +42,8 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         format!("ops    http://{}", ops.address()?),
     ];
     let tasks = TaskTracker::new();
+    // Both faces draw from one.
+    let budget = proto::Budget::default();
 
     let (client, ready, store) = match &options.upstream {
         Some(uri) => {
@@ -65,7 +67,11 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
                 demo::warn_if_present(&store).await;
             }
             let credentials = Credentials::new(credentials::Settings::default());
-            let service = grpc::service(store.clone(), credentials, &grpc::Settings::default());
+            let settings = grpc::Settings {
+                budget: budget.clone(),
+                ..grpc::Settings::default()
+            };
+            let service = grpc::service(store.clone(), credentials, &settings);
             let readiness = Readiness::new(store.clone(), stop.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     Service,
     access::Call,
+    budget::Taken,
     convert::{self, require},
 };
 
@@ -18,6 +19,7 @@ pub(crate) async fn answer(
     request: Request<CreateOrUpdateCustomerRequest>,
 ) -> Result<Response<CreateOrUpdateCustomerResponse>, Status> {
     let call = Call::of(&request)?;
+    let taken = request.extensions().get::<Taken>().cloned().ok_or(Reason::Internal)?;
     let input = check(request.into_inner(), service.document_limit);
     let registered = service
         .perform(&call, input, |principal, new| {
@@ -25,7 +27,7 @@ pub(crate) async fn answer(
                 principal,
                 new,
                 origin: call.origin(),
-                hold: None,
+                hold: taken.hold(),
             };
             service.store.put_customer(put, call.deadline)
         })
@@ -63,12 +65,13 @@ fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Resul
         status: None,
         cleared: Vec::new(),
     };
-    store::check(&new.profile, &new.reference)
-        .and_then(|()| store::check_documents(&new.documents, document_limit))
-        .map_err(|InvalidField(field)| Refusal::fields(Reason::InvalidField, [field.name()]))?;
+    // First of all: what it does not name is not looked at.
     if let Some(mask) = request.field_mask.filter(|mask| !mask.paths.is_empty()) {
         new.restrict(&fields(&mask.paths)?);
     }
+    store::check(&new.profile, &new.reference)
+        .and_then(|()| store::check_documents(&new.documents, document_limit))
+        .map_err(|InvalidField(field)| Refusal::fields(Reason::InvalidField, [field.name()]))?;
     Ok(new)
 }
 

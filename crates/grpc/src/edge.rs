@@ -1,21 +1,28 @@
 //! What every call passes first and last, whether it comes over a network or from the facade in this process: it gets
-//! an id and a deadline, and what tonic refuses by itself is said in the words of the contract.
+//! an id, a deadline and the limits of its operation, and what tonic refuses by itself is said in the words of the contract.
 
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use metrics::{Counter, Histogram};
-use proto::{FACE, REQUEST_ID, Reason, Refusal, request_id};
+use proto::{Budget, FACE, Hold, REQUEST_ID, Reason, Refusal, request_id};
 use store::Face;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
 
-use crate::Settings;
+use crate::{
+    Settings,
+    budget::{Counted, Held, Sizes, Taken},
+};
+
+/// The one operation whose messages may be large.
+const LARGE: &str = "/dcams.storage.v1.StorageService/CreateOrUpdateCustomer";
 
 /// What a call has passed with: an extension of the request.
 #[derive(Clone, Debug)]
@@ -25,24 +32,58 @@ pub(crate) struct Passed {
     pub(crate) deadline: Instant,
 }
 
-/// Wraps the generated server.
+/// Wraps the generated server, which comes twice: with the limit for small messages, and with that for large ones.
 #[derive(Clone)]
 pub struct Edge<S> {
-    inner: S,
+    small: S,
+    large: S,
+    /// One allocation, as this is cloned for every call.
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     deadline: Duration,
     deadline_limit: Duration,
+    sizes: Sizes,
+    budget: Budget,
     rest: Measures,
     grpc: Measures,
 }
 
 impl<S> Edge<S> {
-    pub(crate) fn new(inner: S, settings: &Settings) -> Self {
-        Self {
-            inner,
+    pub(crate) fn new(small: S, large: S, settings: &Settings) -> Self {
+        let shared = Shared {
             deadline: settings.deadline,
             deadline_limit: settings.deadline_limit,
+            sizes: settings.sizes(),
+            budget: settings.budget.clone(),
             rest: Measures::new(Face::Rest),
             grpc: Measures::new(Face::Grpc),
+        };
+        Self {
+            small,
+            large,
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl Shared {
+    /// The request, which takes from the budget unless the facade in this process has done so.
+    fn counted(&self, mut request: Request<Body>) -> Request<Body> {
+        if let Some(hold) = request.extensions_mut().remove::<Hold>() {
+            request.extensions_mut().insert(Taken::before(hold));
+            return request;
+        }
+        let taken = Taken::default();
+        request.extensions_mut().insert(taken.clone());
+        request.map(|body| Body::new(Counted::new(body, self.budget.clone(), self.sizes, taken)))
+    }
+
+    fn measures(&self, face: Face) -> &Measures {
+        match face {
+            Face::Rest => &self.rest,
+            Face::Grpc | Face::Cli => &self.grpc,
         }
     }
 }
@@ -61,19 +102,24 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
+        match self.small.poll_ready(context) {
+            Poll::Ready(Ok(())) => self.large.poll_ready(context),
+            other => other,
+        }
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let began = Instant::now();
         let headers = request.headers();
-        let time = timeout(headers).unwrap_or(self.deadline).min(self.deadline_limit);
+        let time = timeout(headers)
+            .unwrap_or(self.shared.deadline)
+            .min(self.shared.deadline_limit);
         let id = request_id(headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()));
         let named = headers.get(FACE).map(HeaderValue::as_bytes);
-        let (face, measures) = if named == Some(Face::Rest.as_str().as_bytes()) {
-            (Face::Rest, self.rest.clone())
+        let face = if named == Some(Face::Rest.as_str().as_bytes()) {
+            Face::Rest
         } else {
-            (Face::Grpc, self.grpc.clone())
+            Face::Grpc
         };
         let deadline = began + time;
         request.extensions_mut().insert(Passed {
@@ -82,7 +128,12 @@ where
             deadline,
         });
 
-        let answer = self.inner.call(request);
+        let answer = if request.uri().path() == LARGE {
+            self.large.call(self.shared.counted(request))
+        } else {
+            self.small.call(request)
+        };
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let mut response = match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(response) => in_our_words(response?),
@@ -92,8 +143,11 @@ where
             if let Ok(id) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
-            measures.record(response.headers(), began);
-            Ok(response)
+            shared.measures(face).record(response.headers(), began);
+            Ok(match response.extensions().get::<Hold>().cloned() {
+                Some(hold) => response.map(|body| Body::new(Held::new(body, hold, Held::UNREAD))),
+                None => response,
+            })
         })
     }
 }
@@ -149,10 +203,9 @@ fn code(headers: &HeaderMap) -> Code {
 }
 
 /// How many calls came over a face, with what outcome, and how long they took.
-#[derive(Clone)]
 struct Measures {
     /// By the number of the code.
-    calls: std::sync::Arc<[Counter]>,
+    calls: Box<[Counter]>,
     seconds: Histogram,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | `edge` | what every call passes first and last: request id, deadline, metrics |
+//! | `edge` | what every call passes first and last: request id, deadline, limits, metrics |
+//! | `budget` | what large messages take of the budget of memory |
 //! | `access` | the credentials of a call, and operations that need them |
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
 //! | `customer_link` | where people can look at a customer |
@@ -10,6 +11,7 @@
 //! | `health` | `grpc.health.v1`, which asks the store |
 
 mod access;
+mod budget;
 mod convert;
 mod create_or_update_customer;
 mod customer_link;
@@ -18,20 +20,26 @@ mod erase_customer;
 mod get_document_images;
 mod get_status;
 mod health;
+#[cfg(test)]
+mod tests;
 mod update_status;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use credentials::Credentials;
-use proto::v1::{
-    CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
-    GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusRequest, GetStatusResponse, UpdateStatusRequest,
-    UpdateStatusResponse,
-    storage_service_server::{StorageService, StorageServiceServer},
+use proto::{
+    Budget,
+    v1::{
+        CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
+        GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusRequest, GetStatusResponse, UpdateStatusRequest,
+        UpdateStatusResponse,
+        storage_service_server::{StorageService, StorageServiceServer},
+    },
 };
 use store::Store;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
+use crate::budget::Sizes;
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
@@ -39,10 +47,12 @@ pub use health::Readiness;
 /// Limits of the gRPC face.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The most bytes of a message, after decompression.
+    /// The most bytes of a message, after decompression. That of `CreateOrUpdateCustomer` may have two images as well.
     pub message_limit: usize,
-    /// The most bytes of an image. A message with two of them, and all else, is larger than `message_limit`.
+    /// The most bytes of an image.
     pub document_limit: usize,
+    /// What messages over `message_limit` take from, and replies with images. The other face of the process shares it.
+    pub budget: Budget,
     /// Where people can look at a customer.
     pub customer_link: CustomerLink,
     /// The deadline of a call that names none.
@@ -56,9 +66,20 @@ impl Default for Settings {
         Self {
             message_limit: 64 * 1024,
             document_limit: 10 * 1024 * 1024,
+            budget: Budget::default(),
             customer_link: CustomerLink::default(),
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Settings {
+    /// The sizes of a message of `CreateOrUpdateCustomer`.
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            free: self.message_limit,
+            most: self.document_limit.saturating_mul(2).saturating_add(self.message_limit),
         }
     }
 }
@@ -68,15 +89,21 @@ pub type StorageServer = Edge<StorageServiceServer<Service>>;
 
 /// Makes the storage service.
 pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> StorageServer {
-    let server = StorageServiceServer::new(Service {
+    let service = Arc::new(Service {
         store,
         credentials,
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
-    })
-    .max_decoding_message_size(settings.message_limit)
-    .accept_compressed(CompressionEncoding::Gzip);
-    Edge::new(server, settings)
+        budget: settings.budget.clone(),
+    });
+    // tonic has one limit for all operations of a server.
+    let server = |limit| {
+        StorageServiceServer::from_arc(Arc::clone(&service))
+            .max_decoding_message_size(limit)
+            .accept_compressed(CompressionEncoding::Gzip)
+    };
+    let sizes = settings.sizes();
+    Edge::new(server(sizes.free), server(sizes.most), settings)
 }
 
 /// What the network sees: the storage service, health, and reflection in both its versions.
@@ -107,6 +134,7 @@ pub struct Service {
     credentials: Credentials,
     document_limit: usize,
     customer_link: CustomerLink,
+    budget: Budget,
 }
 
 #[tonic::async_trait]
