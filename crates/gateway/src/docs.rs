@@ -25,7 +25,7 @@ pub(crate) fn router(openapi: String) -> Router {
         .validator_url("none")
         // From here another origin would be posted to, and the JSON endpoint lets no browser do that.
         .supported_submit_methods([""; 0])
-        .default_model_expand_depth(4);
+        .doc_expansion("full");
     let pages: Router = SwaggerUi::new("/docs").config(config).into();
     Router::new()
         .route(

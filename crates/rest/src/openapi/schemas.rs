@@ -228,12 +228,15 @@ fn given(attribute: &Attribute) -> ObjectBuilder {
         ),
         Form::Text | Form::Email => (vec![Type::String, Type::Null], ""),
     };
-    let pattern = match attribute.form {
-        Form::Date => r"^([0-9]{8})?$",
-        _ => NO_CONTROL,
+    let (limits, pattern) = match attribute.form {
+        Form::Date => (String::new(), r"^([0-9]{8})?$"),
+        _ => (
+            format!(". At most {most} characters, no control characters"),
+            NO_CONTROL,
+        ),
     };
     text(&format!(
-        "{what}. At most {most} characters, no control characters{as_text}. Empty or `null` keeps what is stored"
+        "{what}{limits}{as_text}. Empty or `null` keeps what is stored"
     ))
     .schema_type(SchemaType::Array(types))
     .max_length(Some(most))
