@@ -9,16 +9,16 @@
 //! difference before it is committed.
 
 mod configuration;
-mod documented;
+pub mod documented;
 mod email;
-mod errors;
+pub mod errors;
 mod failures;
 mod family;
 mod http;
 mod malformed;
 mod order;
 mod tolerances;
-mod transcript;
+pub mod transcript;
 
 use std::thread;
 

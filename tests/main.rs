@@ -15,6 +15,7 @@ mod contract;
 mod crash;
 mod grpc;
 mod memory;
+mod openapi;
 mod privacy;
 mod serve;
 mod store;

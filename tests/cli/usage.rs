@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["account"],
@@ -27,6 +27,7 @@ fn the_help_of_every_command_is_as_agreed() {
         &["customer", "set-status"],
         &["customer", "history"],
         &["migrate"],
+        &["openapi"],
         &["completions"],
     ];
     let mut text = String::new();
@@ -42,7 +43,10 @@ fn the_help_of_every_command_is_as_agreed() {
 #[test]
 fn no_command_is_left_out_of_the_help() {
     for (parent, commands) in [
-        (&[][..], &["serve", "account", "customer", "migrate", "completions"][..]),
+        (
+            &[][..],
+            &["serve", "account", "customer", "migrate", "openapi", "completions"][..],
+        ),
         (&["account"], &["create", "list", "disable", "enable", "set-password"]),
         (&["customer"], &["import", "show", "set-status", "history"]),
     ] {

@@ -6,7 +6,7 @@ use proto::{Reason, Refusal};
 use tonic::Status;
 
 /// What does not occur on the REST face, or not yet, and why.
-const ABSENT: [(Reason, &str); 2] = [
+pub const ABSENT: [(Reason, &str); 2] = [
     (Reason::KeyReused, "no service takes an idempotency key yet"),
     (Reason::Conflict, "no service takes If-Match yet"),
 ];

@@ -26,7 +26,13 @@ impl Ground {
                 (Some(cluster), url)
             }
         };
-        (Self { cluster, volume }, Database { backend, url, dir })
+        let database = Database {
+            backend,
+            url,
+            dir,
+            encrypted: false,
+        };
+        (Self { cluster, volume }, database)
     }
 
     /// Stops the server, or moves the file's folder away. A file that is open can still be read, but a gateway that has

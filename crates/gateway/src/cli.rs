@@ -108,6 +108,8 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Print the OpenAPI document of the JSON endpoint
+    Openapi,
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -132,7 +134,7 @@ pub(crate) struct ServeOptions {
         default_value = "127.0.0.1:50051"
     )]
     pub(crate) grpc_addr: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are; never a public address
+    /// Where /healthz, /readyz, /metrics, /openapi.json and /docs are; never a public address
     #[arg(long, env = "DCAMS_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub(crate) ops_addr: SocketAddr,
     /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (http://HOST:PORT); no store is opened
@@ -324,6 +326,11 @@ impl StoreOptions {
         self.open_with(migrate, &store::Settings::default())?;
         say!("the schema of {} is up to date", self.location)
     }
+}
+
+/// Prints the OpenAPI document, as if the JSON endpoint were where it is by default.
+pub(crate) fn openapi() -> anyhow::Result<()> {
+    say!("{}", rest::openapi("http://127.0.0.1:8080")?)
 }
 
 /// Prints the completions of a shell.

@@ -12,6 +12,7 @@ mod account;
 mod cli;
 mod customer;
 mod demo;
+mod docs;
 mod import;
 mod listener;
 mod ops;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
+            Command::Openapi => cli::openapi(),
             Command::Completions { shell } => cli::completions(shell),
         }
     })

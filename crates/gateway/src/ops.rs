@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
+use crate::docs;
+
 /// Who knows whether requests are served now.
 #[derive(Clone)]
 pub(crate) enum Ready {
@@ -38,8 +40,8 @@ impl Ready {
     }
 }
 
-/// `/healthz`: the process lives. `/readyz`: it serves requests. `/metrics`: Prometheus text.
-pub(crate) fn router(ready: Ready, metrics: PrometheusHandle) -> Router {
+/// `/healthz`: the process lives. `/readyz`: it serves requests. `/metrics`: Prometheus text. And the [`docs`].
+pub(crate) fn router(ready: Ready, metrics: PrometheusHandle, openapi: String) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route(
@@ -50,4 +52,5 @@ pub(crate) fn router(ready: Ready, metrics: PrometheusHandle) -> Router {
             }),
         )
         .route("/metrics", get(async move || metrics.render()))
+        .merge(docs::router(openapi))
 }

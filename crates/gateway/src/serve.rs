@@ -41,6 +41,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         format!("REST   http://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
     ];
+    let openapi = rest::openapi(&format!("http://{}", rest.address()?)).context("the OpenAPI document")?;
     let tasks = TaskTracker::new();
     // Both faces draw from one.
     let budget = proto::Budget::default();
@@ -81,7 +82,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     tasks.spawn(rest.serve(rest::router(client, rest::Settings::default()), stop.clone()));
     // The probes answer until everything else has ended.
     let ops_stop = CancellationToken::new();
-    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics), ops_stop.clone()));
+    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
     announce(&lines)?;
 
     signals.asked().await;

@@ -10,6 +10,7 @@ mod customer;
 mod endpoint;
 mod json;
 mod legacy;
+mod openapi;
 mod rejection;
 mod reply;
 mod request_id;
@@ -22,6 +23,7 @@ mod tolerances;
 use std::time::Duration;
 
 use axum::Router;
+pub use openapi::openapi;
 
 use crate::{endpoint::Facade, tolerances::Tolerances};
 
