@@ -18,7 +18,14 @@ pub struct Budget {
 /// It travels with a call inside one process, and never over a network.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    _taken: Arc<OwnedSemaphorePermit>,
+    taken: Vec<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Hold {
+    /// Holds what `more` holds as well: a message that grows takes in steps.
+    pub fn add(&mut self, more: Self) {
+        self.taken.extend(more.taken);
+    }
 }
 
 impl Budget {
@@ -39,7 +46,7 @@ impl Budget {
             .try_acquire_many_owned(permits)
             .map_err(|_| Reason::Overloaded)?;
         Ok(Hold {
-            _taken: Arc::new(taken),
+            taken: vec![Arc::new(taken)],
         })
     }
 }

@@ -15,6 +15,10 @@ pub type Client = StorageServiceClient<Transport>;
 /// What carries a call: a server in this process, or a channel to another.
 pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
+/// The most bytes of an answer: two images of a server that is set to three times the usual size, with all else. What bounds
+/// an answer is the server; this keeps one that has lost its senses from filling the memory.
+const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+
 /// A client that sends its calls over `transport`.
 pub fn client<S>(transport: S) -> Client
 where
@@ -23,6 +27,7 @@ where
     S::Future: Send,
 {
     Client::new(BoxCloneSyncService::new(transport.map_err(|error| lost(error.into()))))
+        .max_decoding_message_size(ANSWER_LIMIT)
 }
 
 /// What it means that a transport failed: whoever is at its other end is not there, or went away before the answer. tonic

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
-use proto::{Client, ClientAddress, FACE, FORWARDED_FOR, REQUEST_ID, Reason, Refusal, v1::GetStatusRequest};
+use proto::{
+    Budget, Client, ClientAddress, FACE, FORWARDED_FOR, Hold, REQUEST_ID, Reason, Refusal, v1::GetStatusRequest,
+};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{rejection::Rejection, request_id::RequestId};
@@ -23,6 +25,10 @@ pub(crate) struct Call<'a> {
     pub(crate) request_id: &'a RequestId,
     /// Where the request came from, when the listener knows.
     pub(crate) address: Option<ClientAddress>,
+    /// What large messages take from.
+    pub(crate) budget: &'a Budget,
+    /// What the request has taken already. It is held until the reply is made.
+    pub(crate) hold: Option<Hold>,
 }
 
 impl Call<'_> {
@@ -46,6 +52,9 @@ impl Call<'_> {
                 headers.insert(HeaderName::from_static(FORWARDED_FOR), value);
             }
         }
+        if let Some(hold) = &self.hold {
+            extensions.insert(hold.clone());
+        }
 
         let mut request = Request::from_parts(MetadataMap::from_headers(headers), extensions, message);
         request.set_timeout(self.timeout);
@@ -56,9 +65,9 @@ impl Call<'_> {
     pub(crate) async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, Rejection> {
+    ) -> Result<Response<T>, Rejection> {
         match tokio::time::timeout(self.timeout + GRACE, answer).await {
-            Ok(answer) => Ok(answer?.into_inner()),
+            Ok(answer) => Ok(answer?),
             Err(_) => Err(Reason::DeadlineExceeded.into()),
         }
     }

@@ -78,6 +78,8 @@ pub(crate) fn legacy_key(field: &str) -> &str {
         "last_name" => "ln",
         "address" => "addr",
         "date_of_birth" => "dob",
+        "documents.front" => "front",
+        "documents.back" => "back",
         same => same,
     }
 }

@@ -8,17 +8,18 @@ use axum::{
     response::Response,
     routing::any,
 };
-use http::{Method, header::CONTENT_TYPE, request::Parts};
-use proto::{Client, ClientAddress, Reason};
+use http::{HeaderValue, Method, header::CONTENT_TYPE, request::Parts};
+use proto::{Budget, Client, ClientAddress, Hold, Reason, Refusal};
 
 use crate::{
-    Settings, body,
+    Settings,
+    body::{self, Sent},
     call::Call,
     legacy::LegacyRequest,
     rejection::Rejection,
     reply::{self, Reply},
     request_id::RequestId,
-    services,
+    services::{self, Question},
     tolerances::Tolerances,
 };
 
@@ -32,14 +33,23 @@ pub(crate) const PATH_WITH_SLASH: &str = "/v3/stable/api/storage/";
 pub(crate) struct Facade {
     client: Client,
     settings: Settings,
+    budget: Budget,
     tolerances: Tolerances,
 }
 
+/// What was in a body.
+struct Asked {
+    credentials: HeaderValue,
+    question: Result<Question, Refusal>,
+    hold: Option<Hold>,
+}
+
 impl Facade {
-    pub(crate) fn new(client: Client, settings: Settings, tolerances: Tolerances) -> Self {
+    pub(crate) fn new(client: Client, settings: Settings, budget: Budget, tolerances: Tolerances) -> Self {
         Self {
             client,
             settings,
+            budget,
             tolerances,
         }
     }
@@ -52,23 +62,49 @@ impl Facade {
             .with_state(Arc::new(self))
     }
 
-    async fn answer(&self, request: Request, id: &RequestId) -> Result<Reply, Rejection> {
+    async fn answer(self: Arc<Self>, request: Request, id: &RequestId) -> Result<Reply, Rejection> {
         let (head, body) = request.into_parts();
         if head.method != Method::POST {
             return Err(Reason::MethodNotAllowed.into());
         }
         self.count_tolerated(&head);
 
-        let body = body::read(&head.headers, body, &self.settings).await?;
-        let request = LegacyRequest::parse(&body, &self.tolerances)?;
+        let sent = body::read(&head.headers, body, &self.settings, &self.budget)
+            .await
+            .map_err(Rejection::of_body)?;
+        let asked = if sent.is_heavy() {
+            let facade = Arc::clone(&self);
+            // It ends early only by a panic, or when the process ends.
+            tokio::task::spawn_blocking(move || facade.take_apart(sent))
+                .await
+                .map_err(|_| Reason::Internal)?
+        } else {
+            self.take_apart(sent)
+        }?;
         let call = Call {
             client: &self.client,
             timeout: self.settings.handler_timeout,
-            credentials: request.credentials()?,
+            credentials: asked.credentials,
             request_id: id,
             address: head.extensions.get::<ClientAddress>().copied(),
+            budget: &self.budget,
+            hold: asked.hold,
         };
-        services::serve(&call, &request, &self.tolerances).await
+        services::serve(&call, asked.question).await
+    }
+
+    /// Takes a body apart. Nothing is left of its bytes when this returns.
+    fn take_apart(&self, sent: Sent) -> Result<Asked, Rejection> {
+        let body = sent.open().map_err(Rejection::of_body)?;
+        let request = LegacyRequest::parse(&body.bytes, &self.tolerances)?;
+        if body.is_large && !services::takes_documents(request.service()) {
+            return Err(Rejection::of_body(Reason::BodyTooLarge));
+        }
+        Ok(Asked {
+            credentials: request.credentials()?,
+            question: services::take_apart(&request, &self.tolerances),
+            hold: body.hold,
+        })
     }
 
     fn count_tolerated(&self, head: &Parts) {

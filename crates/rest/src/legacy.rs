@@ -1,13 +1,15 @@
 //! The legacy request: which keys it has, what is required of them, and which of two places wins.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use http::HeaderValue;
 use metrics::Counter;
 use proto::{MAX_PASSWORD, MAX_USER, Reason, Refusal};
 use serde::de::MapAccess;
 
 use crate::{
-    json::{self, Field, Nested, Object, Value},
+    image::Image,
+    json::{self, Field, Literal, Nested, Object, Value},
     tolerances::Tolerances,
 };
 
@@ -20,13 +22,30 @@ pub(crate) struct LegacyRequest<'a> {
     target: Nested<Target<'a>>,
     flat_email: Field<'a>,
     flat_status: Field<'a>,
+    reference: Field<'a>,
 }
 
 /// The object `target`.
 #[derive(Default)]
-struct Target<'a> {
+pub(crate) struct Target<'a> {
     email: Field<'a>,
     status: Field<'a>,
+    pub(crate) first_name: Field<'a>,
+    pub(crate) last_name: Field<'a>,
+    pub(crate) address: Field<'a>,
+    pub(crate) city: Field<'a>,
+    pub(crate) state: Field<'a>,
+    pub(crate) zip: Field<'a>,
+    pub(crate) date_of_birth: Field<'a>,
+    pub(crate) phone: Field<'a>,
+    documents: Nested<Documents<'a>>,
+}
+
+/// The object `documents` in it.
+#[derive(Default)]
+struct Documents<'a> {
+    front: Literal<'a>,
+    back: Literal<'a>,
 }
 
 impl<'a> Object<'a> for LegacyRequest<'a> {
@@ -38,6 +57,7 @@ impl<'a> Object<'a> for LegacyRequest<'a> {
             "target" => self.target = value.read()?,
             "email" => self.flat_email = value.read()?,
             "status" => self.flat_status = value.read()?,
+            "reference" => self.reference = value.read_text_or_number()?,
             _ => value.skip()?,
         }
         Ok(())
@@ -49,6 +69,26 @@ impl<'a> Object<'a> for Target<'a> {
         match key {
             "email" => self.email = value.read()?,
             "status" => self.status = value.read()?,
+            "fn" => self.first_name = value.read()?,
+            "ln" => self.last_name = value.read()?,
+            "addr" => self.address = value.read()?,
+            "city" => self.city = value.read()?,
+            "state" => self.state = value.read()?,
+            "zip" => self.zip = value.read_text_or_number()?,
+            "dob" => self.date_of_birth = value.read_text_or_number()?,
+            "phone" => self.phone = value.read_text_or_number()?,
+            "documents" => self.documents = value.read()?,
+            _ => value.skip()?,
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Object<'a> for Documents<'a> {
+    fn take<A: MapAccess<'a>>(&mut self, key: &str, value: Value<'_, A>) -> Result<(), A::Error> {
+        match key {
+            "front" => self.front = value.read_literal()?,
+            "back" => self.back = value.read_literal()?,
             _ => value.skip()?,
         }
         Ok(())
@@ -79,7 +119,7 @@ impl<'a> LegacyRequest<'a> {
         let no_pass = match &self.pass {
             Field::Absent => true,
             Field::Text(pass) => pass.is_empty(),
-            Field::Other => false,
+            Field::Number(_) | Field::Other => false,
         };
         if no_pass || self.user.is_blank() || self.service.is_blank() {
             return Err(Reason::MissingInput.into());
@@ -152,6 +192,62 @@ impl<'a> Inputs<'a> {
         required(nested, &self.request.flat_status, &self.tolerances.flat_status)
     }
 
+    /// The account's own reference for the customer.
+    pub(crate) fn reference(&self) -> Result<String, Refusal> {
+        written("reference", &self.request.reference)
+    }
+
+    /// The attribute of `target` that has that key.
+    pub(crate) fn attribute(
+        &self,
+        key: &'static str,
+        of: impl FnOnce(&'a Target<'a>) -> &'a Field<'a>,
+    ) -> Result<String, Refusal> {
+        self.target.map_or(Ok(String::new()), |target| written(key, of(target)))
+    }
+
+    /// Counts a request that has a number for a text.
+    pub(crate) fn count_numbers(&self) {
+        let nested = self.target.is_some_and(|target| {
+            [&target.zip, &target.date_of_birth, &target.phone]
+                .into_iter()
+                .any(Field::is_number)
+        });
+        if nested || self.request.reference.is_number() {
+            self.tolerances.number_as_text.increment(1);
+        }
+    }
+
+    fn documents(&self) -> Result<Option<&'a Documents<'a>>, Refusal> {
+        match self.target.map(|target| &target.documents) {
+            None | Some(Nested::Absent) => Ok(None),
+            Some(Nested::Object(documents)) => Ok(Some(documents)),
+            Some(Nested::EmptyArray) => {
+                self.tolerances.empty_documents_array.increment(1);
+                Ok(None)
+            }
+            Some(Nested::Other) => Err(invalid("documents")),
+        }
+    }
+
+    /// The images of the documents; one that there is not is empty.
+    pub(crate) fn images(&self) -> Result<Images, Refusal> {
+        let Some(documents) = self.documents()? else {
+            return Ok(Images::default());
+        };
+        let (front, back) = (image("front", documents.front)?, image("back", documents.back)?);
+        if front.has_white_space || back.has_white_space {
+            self.tolerances.image_white_space.increment(1);
+        }
+        if front.lacks_padding || back.lacks_padding {
+            self.tolerances.image_padding.increment(1);
+        }
+        Ok(Images {
+            front: front.bytes,
+            back: back.bytes,
+        })
+    }
+
     /// Leaves a status that came along unread, and counts it.
     pub(crate) fn ignore_status(&self) {
         let nested = self.target.is_some_and(|target| !target.status.is_blank());
@@ -159,6 +255,31 @@ impl<'a> Inputs<'a> {
             self.tolerances.status_on_get.increment(1);
         }
     }
+}
+
+/// The images of a request.
+#[derive(Default)]
+pub(crate) struct Images {
+    pub(crate) front: Bytes,
+    pub(crate) back: Bytes,
+}
+
+/// What stands in the field `key`; empty where nothing does.
+fn written(key: &'static str, field: &Field<'_>) -> Result<String, Refusal> {
+    Ok(field.written().ok_or_else(|| invalid(key))?.into_owned())
+}
+
+/// The image in the field `key`; empty where there is none.
+fn image(key: &'static str, literal: Literal<'_>) -> Result<Image, Refusal> {
+    match literal {
+        Literal::Absent => Ok(Image::default()),
+        Literal::Text(text) => Image::in_literal(text).ok_or_else(|| invalid(key)),
+        Literal::Other => Err(invalid(key)),
+    }
+}
+
+fn invalid(key: &'static str) -> Refusal {
+    Refusal::fields(Reason::InvalidField, [key])
 }
 
 /// The nested field where something stands in it, else the flat one, which is counted.

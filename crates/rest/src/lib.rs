@@ -1,13 +1,15 @@
 //! The REST face: takes the legacy JSON of one endpoint, calls the gRPC face with it, near or far, and answers in
 //! legacy JSON.
 //!
-//! A request passes the modules in this order: `endpoint` → `body` → `legacy` (over `json`) → `services` → `call` →
-//! `reply` or `rejection`.
+//! A request passes the modules in this order: `endpoint` → `body` → `legacy` (over `json` and `image`) → `services` →
+//! `call` → `reply` (over `document_body`) or `rejection`.
 
 mod body;
 mod call;
 mod customer;
+mod document_body;
 mod endpoint;
+mod image;
 mod json;
 mod legacy;
 mod openapi;
@@ -30,8 +32,12 @@ use crate::{endpoint::Facade, tolerances::Tolerances};
 /// How much and how long the face takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The most bytes of a body, as sent and as inflated. Default: 64 KiB.
+    /// The most bytes of a body, as sent and as inflated, unless it may hold documents. A larger one takes from the
+    /// budget. Default: 64 KiB.
     pub body_limit: usize,
+    /// The most bytes of a body that may hold documents, as sent and as inflated: two images of 10 MiB in Base64, with line
+    /// breaks, and all else. Default: 28 MiB.
+    pub document_body_limit: usize,
     /// How long a body may take to arrive in full. Default: 10 seconds.
     pub body_timeout: Duration,
     /// How long the service may take to answer. Default: 5 seconds.
@@ -42,16 +48,17 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             body_limit: 64 * 1024,
+            document_body_limit: 28 * 1024 * 1024,
             body_timeout: Duration::from_secs(10),
             handler_timeout: Duration::from_secs(5),
         }
     }
 }
 
-/// The REST face in front of `client`.
+/// The REST face in front of `client`, whose large messages take from `budget`.
 ///
 /// The listener puts a [`proto::ClientAddress`] into the extensions of each request. The recorder of metrics is to be
 /// installed before: the counters are registered here, once.
-pub fn router(client: proto::Client, settings: Settings) -> Router {
-    Facade::new(client, settings, Tolerances::register()).into_router()
+pub fn router(client: proto::Client, settings: Settings, budget: proto::Budget) -> Router {
+    Facade::new(client, settings, budget, Tolerances::register()).into_router()
 }

@@ -20,14 +20,25 @@ pub(crate) struct Rejection {
     refusal: Refusal,
     /// What the service answered; for what was refused here, the code it would have had there.
     code: Code,
+    /// The rest of the body may still be on its way, and nobody will read it.
+    is_unread: bool,
 }
 
 impl Rejection {
+    /// A body was not read, or not to its end.
+    pub(crate) fn of_body(reason: Reason) -> Self {
+        Self {
+            is_unread: matches!(reason, Reason::BodyTimeout | Reason::BodyTooLarge | Reason::Overloaded),
+            ..reason.into()
+        }
+    }
+
     /// The service said that all is well, and sent what makes no sense.
     pub(crate) fn nonsense() -> Self {
         Self {
             refusal: Reason::Internal.into(),
             code: Code::Ok,
+            is_unread: false,
         }
     }
 
@@ -49,6 +60,7 @@ impl From<Refusal> for Rejection {
         Self {
             code: refusal.reason.code(),
             refusal,
+            is_unread: false,
         }
     }
 }
@@ -64,6 +76,7 @@ impl From<Status> for Rejection {
         Self {
             refusal: Refusal::from(&status),
             code: status.code(),
+            is_unread: false,
         }
     }
 }
@@ -95,15 +108,11 @@ impl IntoResponse for Rejection {
         if let Some(wait) = retry_after {
             headers.insert(RETRY_AFTER, whole_seconds(wait).into());
         }
-        match reason {
-            Reason::MethodNotAllowed => {
-                headers.insert(ALLOW, HeaderValue::from_static("POST"));
-            }
-            // The rest of the body is still on its way, and nobody will read it.
-            Reason::BodyTimeout | Reason::BodyTooLarge => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        if reason == Reason::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        if self.is_unread {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

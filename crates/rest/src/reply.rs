@@ -4,27 +4,48 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
+use proto::Hold;
 use serde::Serialize;
 
-use crate::{rejection::Rejection, request_id::RequestId};
+use crate::{document_body::DocumentBody, rejection::Rejection, request_id::RequestId};
 
-/// The bytes of a reply.
-pub(crate) struct Reply(Vec<u8>);
+/// The body of a reply.
+pub(crate) struct Reply(Body);
 
 impl Reply {
     /// `body` as compact JSON.
     pub(crate) fn json(body: &impl Serialize) -> Result<Self, Rejection> {
-        serde_json::to_vec(body).map(Self).map_err(|_| Rejection::nonsense())
+        Ok(Self(text(body)?.into()))
     }
+
+    /// The same with images, in Base64, in empty strings at its end: each comes with the text that stands after it.
+    pub(crate) fn with_images<const N: usize>(
+        body: &impl Serialize,
+        images: [(Bytes, &'static str); N],
+        hold: Hold,
+    ) -> Result<Self, Rejection> {
+        let mut before = text(body)?;
+        for (_, after) in images.iter().rev() {
+            let rest = before.strip_suffix(after.as_bytes()).ok_or_else(Rejection::nonsense)?;
+            before.truncate(rest.len());
+        }
+        let images = images.map(|(image, after)| (image, Bytes::from_static(after.as_bytes())));
+        Ok(Self(Body::new(DocumentBody::new(before.into(), images, hold))))
+    }
+}
+
+fn text(body: &impl Serialize) -> Result<Vec<u8>, Rejection> {
+    serde_json::to_vec(body).map_err(|_| Rejection::nonsense())
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        Response::new(Body::from(self.0))
+        Response::new(self.0)
     }
 }
 

@@ -1,24 +1,56 @@
 //! The services of the endpoint, one file each: take apart, call, put together.
 
+mod create_or_update_customer;
+mod get_document_images;
 mod get_status;
 mod update_status;
 
-use proto::Reason;
+use proto::{
+    Reason, Refusal,
+    v1::{CreateOrUpdateCustomerRequest, GetDocumentImagesRequest, GetStatusRequest, UpdateStatusRequest},
+};
 
 use crate::{call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, tolerances::Tolerances};
 
 /// What `result` says in every reply that is no error.
 const SUCCESS: &str = "Success";
 
-/// Hands `request` to the service it names.
-pub(crate) async fn serve(
-    call: &Call<'_>,
-    request: &LegacyRequest<'_>,
-    tolerances: &Tolerances,
-) -> Result<Reply, Rejection> {
-    match request.service() {
-        "updateStatus" => update_status::serve(call, request, tolerances).await,
-        "getStatus" => get_status::serve(call, request, tolerances).await,
-        _ => call.admit(Err(Reason::UnknownService.into())).await,
+/// The one service whose requests may be large.
+const WITH_DOCUMENTS: &str = "createOrUpdateCustomer";
+
+/// What a service is asked, with nothing in it of the body that it came in: that can be megabytes, and is dropped before
+/// the call.
+pub(crate) enum Question {
+    UpdateStatus(UpdateStatusRequest),
+    GetStatus(GetStatusRequest),
+    CreateOrUpdateCustomer(Box<CreateOrUpdateCustomerRequest>),
+    GetDocumentImages(GetDocumentImagesRequest),
+}
+
+/// Whether a request of `service` may be large.
+pub(crate) fn takes_documents(service: &str) -> bool {
+    service == WITH_DOCUMENTS
+}
+
+/// Makes of `request` the question to the service that it names.
+pub(crate) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<Question, Refusal> {
+    Ok(match request.service() {
+        "updateStatus" => Question::UpdateStatus(update_status::take_apart(request, tolerances)?),
+        "getStatus" => Question::GetStatus(get_status::take_apart(request, tolerances)?),
+        WITH_DOCUMENTS => {
+            Question::CreateOrUpdateCustomer(create_or_update_customer::take_apart(request, tolerances)?.into())
+        }
+        "getDocumentImages" => Question::GetDocumentImages(get_document_images::take_apart(request, tolerances)?),
+        _ => return Err(Reason::UnknownService.into()),
+    })
+}
+
+/// Calls the service with its question, or hands out why there is none.
+pub(crate) async fn serve(call: &Call<'_>, question: Result<Question, Refusal>) -> Result<Reply, Rejection> {
+    match call.admit(question).await? {
+        Question::UpdateStatus(message) => update_status::serve(call, message).await,
+        Question::GetStatus(message) => get_status::serve(call, message).await,
+        Question::CreateOrUpdateCustomer(message) => create_or_update_customer::serve(call, *message).await,
+        Question::GetDocumentImages(message) => get_document_images::serve(call, message).await,
     }
 }

@@ -23,6 +23,14 @@ pub(crate) struct Tolerances {
     pub(crate) trailing_slash: Counter,
     /// `target` was PHP's empty array.
     pub(crate) empty_target_array: Counter,
+    /// `documents` was PHP's empty array.
+    pub(crate) empty_documents_array: Counter,
+    /// A number stood for a text.
+    pub(crate) number_as_text: Counter,
+    /// There was white space in the Base64 of an image.
+    pub(crate) image_white_space: Counter,
+    /// The Base64 of an image had no padding.
+    pub(crate) image_padding: Counter,
 }
 
 impl Tolerances {
@@ -46,6 +54,10 @@ impl Tolerances {
             status_case: counter("status_case"),
             trailing_slash: counter("trailing_slash"),
             empty_target_array: counter("empty_target_array"),
+            empty_documents_array: counter("empty_documents_array"),
+            number_as_text: counter("number_as_text"),
+            image_white_space: counter("image_white_space"),
+            image_padding: counter("image_padding"),
         }
     }
 }

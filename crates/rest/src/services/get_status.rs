@@ -16,17 +16,12 @@ use crate::{
     tolerances::Tolerances,
 };
 
-pub(super) async fn serve(
-    call: &Call<'_>,
-    request: &LegacyRequest<'_>,
-    tolerances: &Tolerances,
-) -> Result<Reply, Rejection> {
-    let message = call.admit(take_apart(request, tolerances)).await?;
+pub(super) async fn serve(call: &Call<'_>, message: GetStatusRequest) -> Result<Reply, Rejection> {
     let answer = call.in_time(call.client().get_status(call.request(message))).await?;
-    put_together(answer)
+    put_together(answer.into_inner())
 }
 
-fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<GetStatusRequest, Refusal> {
+pub(super) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<GetStatusRequest, Refusal> {
     let inputs = request.inputs(tolerances)?;
     inputs.ignore_status();
     let email = inputs.email()?;

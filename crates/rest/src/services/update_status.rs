@@ -17,17 +17,12 @@ use crate::{
     tolerances::Tolerances,
 };
 
-pub(super) async fn serve(
-    call: &Call<'_>,
-    request: &LegacyRequest<'_>,
-    tolerances: &Tolerances,
-) -> Result<Reply, Rejection> {
-    let message = call.admit(take_apart(request, tolerances)).await?;
+pub(super) async fn serve(call: &Call<'_>, message: UpdateStatusRequest) -> Result<Reply, Rejection> {
     let answer = call.in_time(call.client().update_status(call.request(message))).await?;
-    put_together(answer)
+    put_together(answer.into_inner())
 }
 
-fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<UpdateStatusRequest, Refusal> {
+pub(super) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<UpdateStatusRequest, Refusal> {
     let inputs = request.inputs(tolerances)?;
     // What is missing is said before what is wrong.
     let (email, status) = (inputs.email()?, inputs.status()?);

@@ -190,8 +190,8 @@ fn refused_after_the_credentials() -> Vec<(String, &'static str)> {
     let number_for_service = r#"{"user":"USERNAME","pass":"PASSWORD","service":7}"#.to_owned();
     let mut cases = vec![(number_for_service, UNKNOWN)];
     for (service, rest, summary) in [
-        ("createOrUpdateCustomer", r#","target":{"email":"a@b.c"}"#, UNKNOWN),
-        ("getDocumentImages", r#","target":{"email":"a@b.c"}"#, UNKNOWN),
+        ("eraseCustomer", r#","target":{"email":"a@b.c"}"#, UNKNOWN),
+        ("createorupdatecustomer", r#","target":{"email":"a@b.c"}"#, UNKNOWN),
         (
             "UPDATESTATUS",
             r#","target":{"email":"a@b.c","status":"PASS"}"#,

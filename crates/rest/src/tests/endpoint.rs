@@ -43,6 +43,7 @@ fn the_default_settings_are_those_of_the_design() {
         Settings::default(),
         Settings {
             body_limit: LIMIT,
+            document_body_limit: 28 * 1024 * 1024,
             body_timeout: Duration::from_secs(10),
             handler_timeout: Duration::from_secs(5),
         }
@@ -183,9 +184,9 @@ async fn a_body_may_fill_the_limit_and_no_more() {
 
 #[tokio::test]
 async fn a_body_of_unknown_length_is_read_no_further_than_the_limit() {
-    let (mut sender, channel) = Channel::<Bytes>::new(2);
-    for _ in 0..2 {
-        sender.send_data(vec![b' '; LIMIT].into()).await.unwrap();
+    let (mut sender, channel) = Channel::<Bytes>::new(29);
+    for _ in 0..29 {
+        sender.send_data(vec![b' '; 1024 * 1024].into()).await.unwrap();
     }
     // The sender lives on: were the body read on, there would be no reply.
     let reply = Face::new().post(Body::new(channel)).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use proto::{
     Reason, Refusal,
     v1::{self, Customer},
@@ -38,6 +39,57 @@ async fn get_status_has_the_status_at_the_top() {
             r#""email":"test@veratad.com","phone":"2015106000"}}"#
         )
     );
+}
+
+#[tokio::test]
+async fn create_or_update_customer_says_which_of_the_two_it_was() {
+    for (email, kind) in [
+        ("new@veratad.com", "createCustomer"),
+        ("test@veratad.com", "updateCustomer"),
+    ] {
+        let sample = sample_for("createOrUpdateCustomer").replace("test@veratad.com", email);
+        let reply = Face::new().post(sample).await;
+        assert_eq!(
+            reply.body,
+            format!(
+                concat!(
+                    r#"{{"result":"Success","reference":"888888812","customer_link":"https://example.com/customers/7","#,
+                    r#""status":"PASS","type":"{}","target":{{"fn":"John","ln":"Smith","addr":"123 Main St","#,
+                    r#""city":"Stratford","state":"CT","zip":"06614","dob":"19700101","email":"test@veratad.com","#,
+                    r#""phone":"2015106000"}}}}"#
+                ),
+                kind
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn get_document_images_has_the_images_inside_of_target() {
+    let customer = concat!(
+        r#"{"result":"Success","reference":"888888812","status":"PASS","target":{"fn":"John","ln":"Smith","#,
+        r#""addr":"123 Main St","city":"Stratford","state":"CT","zip":"06614","dob":"19700101","#,
+        r#""email":"test@veratad.com","phone":"2015106000","documents":"#
+    );
+    let (some, more) = (Bytes::from_static(b"\xff\xef\xbe!"), Bytes::from_static(b"back"));
+    for (front, back, documents) in [
+        (
+            some.clone(),
+            more.clone(),
+            r#"{"front":"/+++IQ==","back":"YmFjaw=="}}}"#,
+        ),
+        (some, Bytes::new(), r#"{"front":"/+++IQ==","back":""}}}"#),
+        (Bytes::new(), more, r#"{"front":"","back":"YmFjaw=="}}}"#),
+        (Bytes::new(), Bytes::new(), r#"{"front":"","back":""}}}"#),
+    ] {
+        let reply = Face::answering(Answer::Images(front, back))
+            .post(sample_for("getDocumentImages"))
+            .await;
+        assert_eq!(reply.body, format!("{customer}{documents}"));
+    }
+    // A service that sends no documents at all has none.
+    let reply = Face::new().post(sample_for("getDocumentImages")).await;
+    assert_eq!(reply.body, format!(r#"{customer}{{"front":"","back":""}}}}}}"#));
 }
 
 #[tokio::test]
@@ -89,6 +141,9 @@ async fn an_invalid_field_is_named_by_its_legacy_key() {
         ("date_of_birth", "dob"),
         ("phone", "phone"),
         ("reference", "reference"),
+        ("documents", "documents"),
+        ("documents.front", "front"),
+        ("documents.back", "back"),
     ] {
         let face = Face::refusing(Refusal::fields(Reason::InvalidField, [field, "zip"]));
         let summary = face.post(SAMPLE).await.summary();
@@ -135,7 +190,12 @@ async fn a_status_that_is_not_ours_is_mapped_by_its_code_and_leaks_nothing() {
 async fn an_answer_that_makes_no_sense_is_a_defect() {
     for status in [0, 4, -1] {
         let customer = Customer { status, ..john() };
-        for service in ["updateStatus", "getStatus"] {
+        for service in [
+            "updateStatus",
+            "getStatus",
+            "createOrUpdateCustomer",
+            "getDocumentImages",
+        ] {
             let reply = Face::answering(Answer::Customer(customer.clone().into()))
                 .post(sample_for(service))
                 .await;
@@ -187,6 +247,8 @@ async fn a_service_that_never_answers_is_not_waited_for() {
     for body in [
         sample_for("updateStatus"),
         sample_for("getStatus"),
+        sample_for("createOrUpdateCustomer"),
+        sample_for("getDocumentImages"),
         sample_for("noSuchService"),
     ] {
         let reply = Face::answering(Answer::Never).post(body).await;

@@ -105,6 +105,24 @@ fn bodies_that_are_not_one_strict_object_are_refused() {
         br#"{"x":"\ud800\ud800"}"#,
         br#"{"x":"\ud800A"}"#,
         br#"{"\ud800":1}"#,
+        // All of that in the places of numbers and of images, which are read in another way.
+        br#"{"reference":01}"#,
+        br#"{"reference":-}"#,
+        br#"{"reference":1.}"#,
+        br#"{"reference":+1}"#,
+        br#"{"reference":1,"reference":1}"#,
+        br#"{"reference":{"a":1,"a":1}}"#,
+        br#"{"reference":"\ud800"}"#,
+        b"{\"reference\":\"line\nbreak\"}",
+        br#"{"target":{"zip":[{"a":1,"\u0061":1}]}}"#,
+        br#"{"target":{"documents":{"front":"","front":""}}}"#,
+        br#"{"target":{"documents":{"front":"\ud800"}}}"#,
+        br#"{"target":{"documents":{"front":"\uDC00"}}}"#,
+        br#"{"target":{"documents":{"front":"\u12"}}}"#,
+        br#"{"target":{"documents":{"front":"\x"}}}"#,
+        br#"{"target":{"documents":{"front":"}}}"#,
+        br#"{"target":{"documents":{"front":{"a":1,"a":1}}}}"#,
+        b"{\"target\":{\"documents\":{\"front\":\"line\nbreak\"}}}",
     ];
     for body in refused {
         assert!(
@@ -142,11 +160,27 @@ fn thirty_two_levels_are_accepted_and_thirty_three_are_not() {
     assert!(!is_accepted(nested(33).as_bytes()));
     assert!(!is_accepted(nested(20_000).as_bytes()));
     // Also below a key that is known, whatever it expects.
-    for key in ["user", "target"] {
+    for key in ["user", "target", "reference"] {
         let around = |levels| format!(r#"{{"{key}":{}}}"#, nested(levels));
         assert!(is_accepted(around(31).as_bytes()));
         assert!(!is_accepted(around(32).as_bytes()));
     }
+}
+
+#[test]
+fn the_keys_of_an_object_have_an_end_that_no_small_body_reaches() {
+    // The most keys that fit into 64 KiB: none has a name of its own, so that they are refused, but not for their number.
+    let object = |keys: usize| format!("{{{}\"x\":0}}", "\"\":0,".repeat(keys));
+    let refusal = |keys| {
+        let error = crate::json::parse::<()>(&object(keys)).err();
+        error.map(|error| error.to_string()).unwrap_or_default()
+    };
+    let most = (64 * 1024 - object(0).len()) / 5;
+    assert!(refusal(most).contains("a key stands twice"));
+    assert!(refusal(64 * 1024).contains("too many keys"));
+    let long = |length: usize| format!(r#"{{"{}":0}}"#, "k".repeat(length));
+    assert!(is_accepted(long(64 * 1024 - 6).as_bytes()));
+    assert!(!is_accepted(long(64 * 1024).as_bytes()));
 }
 
 /// Any JSON, as deep as an unknown key of the root may hold.

@@ -7,11 +7,12 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use metrics::Counter;
 use proto::{
-    ClientAddress, Reason,
+    Budget, ClientAddress, Hold, Reason,
     v1::{
         self,
         storage_service_server::{StorageService, StorageServiceServer},
@@ -45,6 +46,55 @@ const GOOD: &str = "Basic VVNFUk5BTUU6UEFTU1dPUkQ=";
 pub(super) enum Message {
     UpdateStatus { email: String, status: v1::Status },
     GetStatus { email: String },
+    CreateOrUpdateCustomer(Box<Put>),
+    GetDocumentImages { email: String },
+}
+
+impl Message {
+    fn email(&self) -> &str {
+        match self {
+            Self::UpdateStatus { email, .. } | Self::GetStatus { email } | Self::GetDocumentImages { email } => email,
+            Self::CreateOrUpdateCustomer(put) => &put.email,
+        }
+    }
+}
+
+/// What a customer is to be made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Put {
+    pub(super) email: String,
+    pub(super) first_name: String,
+    pub(super) last_name: String,
+    pub(super) address: String,
+    pub(super) city: String,
+    pub(super) state: String,
+    pub(super) zip: String,
+    pub(super) date_of_birth: String,
+    pub(super) phone: String,
+    pub(super) reference: String,
+    pub(super) front: Bytes,
+    pub(super) back: Bytes,
+}
+
+impl From<v1::CreateOrUpdateCustomerRequest> for Put {
+    fn from(request: v1::CreateOrUpdateCustomerRequest) -> Self {
+        assert_eq!(request.field_mask, None);
+        let documents = request.documents.unwrap_or_default();
+        Self {
+            email: request.email,
+            first_name: request.first_name,
+            last_name: request.last_name,
+            address: request.address,
+            city: request.city,
+            state: request.state,
+            zip: request.zip,
+            date_of_birth: request.date_of_birth,
+            phone: request.phone,
+            reference: request.reference,
+            front: documents.front,
+            back: documents.back,
+        }
+    }
 }
 
 /// The call that sets the status of the sample's customer.
@@ -62,18 +112,31 @@ pub(super) fn get(email: &str) -> Message {
     }
 }
 
+/// The call that registers a customer, or changes one.
+pub(super) fn create(put: Put) -> Message {
+    Message::CreateOrUpdateCustomer(put.into())
+}
+
 /// A call that reached the service, with what came with it.
 #[derive(Clone)]
 pub(super) struct Seen {
     pub(super) message: Message,
     pub(super) headers: HeaderMap,
     pub(super) address: Option<ClientAddress>,
+    /// Whether the request was counted.
+    pub(super) is_held: bool,
+    /// What was left of the budget, as far as the test asked for.
+    pub(super) left: usize,
 }
 
 /// What the service answers once the credentials hold.
 #[derive(Clone)]
 pub(super) enum Answer {
     Customer(Box<v1::Customer>),
+    /// A customer with images, which takes nothing from the budget.
+    Images(Bytes, Bytes),
+    /// The same, counted by the service.
+    HeldImages(Bytes, Bytes, Hold),
     Nothing,
     Status(Status),
     Never,
@@ -136,6 +199,16 @@ pub(super) fn logged(request_id: &str) -> Vec<String> {
 struct Service {
     answer: Answer,
     seen: Arc<Mutex<Vec<Seen>>>,
+    budget: Budget,
+}
+
+/// How many whole steps of 64 KiB are left of a budget.
+pub(super) fn left(budget: &Budget) -> usize {
+    let mut taken = Vec::new();
+    while let Ok(hold) = budget.take(64 * 1024) {
+        taken.push(hold);
+    }
+    taken.len()
 }
 
 impl Service {
@@ -143,14 +216,13 @@ impl Service {
     async fn handle<T>(&self, request: &tonic::Request<T>, message: Message) -> Result<Option<v1::Customer>, Status> {
         let headers = request.metadata().clone().into_headers();
         let allowed = headers.get("authorization").is_some_and(|value| value == GOOD);
-        let no_email = matches!(
-            &message,
-            Message::UpdateStatus { email, .. } | Message::GetStatus { email } if email.is_empty()
-        );
+        let no_email = message.email().is_empty();
         self.seen.lock().unwrap().push(Seen {
             message,
             headers,
             address: request.extensions().get().copied(),
+            is_held: request.extensions().get::<Hold>().is_some(),
+            left: left(&self.budget),
         });
         match &self.answer {
             Answer::Never => std::future::pending().await,
@@ -159,6 +231,7 @@ impl Service {
             _ if no_email => Err(Reason::MissingInput.into()),
             Answer::Nothing => Ok(None),
             Answer::Customer(customer) => Ok(Some(v1::Customer::clone(customer))),
+            Answer::Images(..) | Answer::HeldImages(..) => Ok(Some(john())),
         }
     }
 }
@@ -187,6 +260,45 @@ impl StorageService for Service {
         let message = get(&request.get_ref().email);
         let customer = self.handle(&request, message).await?;
         Ok(v1::GetStatusResponse { customer }.into())
+    }
+
+    async fn create_or_update_customer(
+        &self,
+        request: tonic::Request<v1::CreateOrUpdateCustomerRequest>,
+    ) -> Result<tonic::Response<v1::CreateOrUpdateCustomerResponse>, Status> {
+        let message = create(request.get_ref().clone().into());
+        let customer = self.handle(&request, message).await?;
+        Ok(v1::CreateOrUpdateCustomerResponse {
+            created: request.get_ref().email.starts_with("new"),
+            customer_link: "https://example.com/customers/7".to_owned(),
+            customer,
+        }
+        .into())
+    }
+
+    async fn get_document_images(
+        &self,
+        request: tonic::Request<v1::GetDocumentImagesRequest>,
+    ) -> Result<tonic::Response<v1::GetDocumentImagesResponse>, Status> {
+        let email = request.get_ref().email.clone();
+        let customer = self.handle(&request, Message::GetDocumentImages { email }).await?;
+        let (documents, hold) = match self.answer.clone() {
+            Answer::Images(front, back) => (Some(v1::Documents { front, back }), None),
+            Answer::HeldImages(front, back, hold) => (Some(v1::Documents { front, back }), Some(hold)),
+            _ => (None, None),
+        };
+        let mut response = tonic::Response::new(v1::GetDocumentImagesResponse { customer, documents });
+        if let Some(hold) = hold {
+            response.extensions_mut().insert(hold);
+        }
+        Ok(response)
+    }
+
+    async fn erase_customer(
+        &self,
+        _: tonic::Request<v1::EraseCustomerRequest>,
+    ) -> Result<tonic::Response<v1::EraseCustomerResponse>, Status> {
+        Err(Status::unimplemented("the facade has no such service"))
     }
 }
 
@@ -236,14 +348,21 @@ impl Face {
     }
 
     pub(super) fn answering(answer: Answer) -> Self {
+        Self::within(Budget::default(), answer)
+    }
+
+    /// With that budget.
+    pub(super) fn within(budget: Budget, answer: Answer) -> Self {
         LazyLock::force(&LOGGING);
         let seen = Arc::default();
         let service = StorageServiceServer::new(Service {
             answer,
             seen: Arc::clone(&seen),
-        });
+            budget: budget.clone(),
+        })
+        .max_decoding_message_size(64 * 1024 * 1024);
         let counts = Counts::default();
-        let facade = Facade::new(proto::client(service), Settings::default(), counts.tolerances());
+        let facade = Facade::new(proto::client(service), Settings::default(), budget, counts.tolerances());
         Self {
             router: facade.into_router(),
             seen,
@@ -257,7 +376,12 @@ impl Face {
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Reply {
-        Reply::of(self.router.clone().oneshot(request).await.unwrap()).await
+        Reply::of(self.respond(request).await).await
+    }
+
+    /// The same, with the body of the reply not read yet.
+    pub(super) async fn respond(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Posts `body` as JSON.

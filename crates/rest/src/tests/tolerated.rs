@@ -54,6 +54,30 @@ async fn each_tolerance_in_a_body_is_counted_by_its_kind() {
             &["empty_target_array", "flat_email"],
         ),
         (format!("\u{feff}{SAMPLE}"), &["bom"]),
+        (
+            format!(
+                r#"{{{head}:"createOrUpdateCustomer","reference":1,"target":{{"email":"a@b.c","zip":6614,"documents":[]}}}}"#
+            ),
+            &["empty_documents_array", "number_as_text"],
+        ),
+        (
+            format!(
+                r#"{{{head}:"createOrUpdateCustomer","target":{{"email":"a@b.c","dob":"19700101","documents":{{"front":"YQ","back":"YWI"}}}}}}"#
+            ),
+            &["image_padding"],
+        ),
+        (
+            format!(
+                r#"{{{head}:"createOrUpdateCustomer","target":{{"email":"a@b.c","documents":{{"front":"YQ=\r\n=","back":"Y Q=="}}}}}}"#
+            ),
+            &["image_white_space"],
+        ),
+        (
+            format!(
+                r#"{{{head}:"createOrUpdateCustomer","target":{{"email":"a@b.c","status":"x","documents":{{"front":"\/w==","back":null}}}}}}"#
+            ),
+            &[],
+        ),
     ] {
         let face = Face::new();
         assert_eq!(face.post(body.clone()).await.summary(), "200", "{body}");
@@ -107,6 +131,10 @@ fn all_kinds_are_registered_before_the_first_request() {
         ("status_case", 0),
         ("trailing_slash", 0),
         ("empty_target_array", 0),
+        ("empty_documents_array", 0),
+        ("number_as_text", 0),
+        ("image_white_space", 0),
+        ("image_padding", 0),
     ] {
         let line = format!(r#"dcams_tolerated_total{{kind="{kind}"}} {count}"#);
         assert!(metrics.lines().any(|there| there == line), "{line} is not in {metrics}");
