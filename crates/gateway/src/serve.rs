@@ -80,7 +80,10 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         }
     };
     let budget = proto::Budget::default();
-    tasks.spawn(rest.serve(rest::router(client, rest::Settings::default(), budget.clone()), stop.clone()));
+    tasks.spawn(rest.serve(
+        rest::router(client, rest::Settings::default(), budget.clone()),
+        stop.clone(),
+    ));
     // The probes answer until everything else has ended.
     let ops_stop = CancellationToken::new();
     let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
