@@ -10,12 +10,17 @@ macro_rules! say {
 
 mod account;
 mod cli;
+mod columns;
 mod customer;
 mod demo;
+mod export;
 mod import;
+mod keys;
 mod listener;
 mod ops;
 mod peer;
+mod retention;
+mod ring;
 mod serve;
 mod telemetry;
 
@@ -53,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(options) => serve::run(cli.store, options).await,
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
+            Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Completions { shell } => cli::completions(shell),
         }
