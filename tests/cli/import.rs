@@ -270,7 +270,7 @@ fn faults() -> [(&'static str, Vec<u8>, Vec<&'static str>); 2] {
         "line 5: the dob is not a date written as YYYYMMDD",
         "line 7: the zip is invalid",
         "line 8: the status is none of PASS, PENDING, FAIL",
-        "line 9: a key is none of email, fn, ln, addr, city, state, zip, dob, phone, reference, status",
+        "line 9: a key is none of email, fn, ln, addr, city, state, zip, dob, phone, reference, status, front, back",
         "line 10: the fn is invalid",
         "line 11: the fn is invalid",
         "line 12: the reference is invalid",
@@ -369,9 +369,9 @@ fn an_empty_value_keeps_what_is_stored() {
                 "0 customers created, 1 already there\n"
             );
             let shown = shown(&database, "a@example.com");
-            // The address is shown as it was given last.
+            // The address is shown as it was given first.
             for (name, value) in [
-                ("email", "A@example.com"),
+                ("email", "a@example.com"),
                 ("fn", "Anna"),
                 ("ln", "Lee"),
                 ("city", "Stratford"),

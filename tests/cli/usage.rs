@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["serve"],
         &["account"],
@@ -26,6 +26,12 @@ fn the_help_of_every_command_is_as_agreed() {
         &["customer", "show"],
         &["customer", "set-status"],
         &["customer", "history"],
+        &["customer", "export"],
+        &["customer", "erase"],
+        &["keys"],
+        &["keys", "generate"],
+        &["keys", "rotate"],
+        &["keys", "encrypt"],
         &["migrate"],
         &["openapi"],
         &["completions"],
@@ -45,10 +51,14 @@ fn no_command_is_left_out_of_the_help() {
     for (parent, commands) in [
         (
             &[][..],
-            &["serve", "account", "customer", "migrate", "openapi", "completions"][..],
+            &["serve", "account", "customer", "keys", "migrate", "openapi", "completions"][..],
         ),
         (&["account"], &["create", "list", "disable", "enable", "set-password"]),
-        (&["customer"], &["import", "show", "set-status", "history"]),
+        (
+            &["customer"],
+            &["import", "export", "show", "set-status", "history", "erase"],
+        ),
+        (&["keys"], &["generate", "rotate", "encrypt"]),
     ] {
         let help = dcams(&[parent, &["--help"]].concat()).ok();
         let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
@@ -115,6 +125,15 @@ fn a_wrong_command_line_is_one_line_and_exit_code_2() {
         (&["--store", "", "account", "list"], "--store <URL>"),
         (&["--log", "loud", "account", "list"], "'loud'"),
         (&["completions", "nush"], "'nush'"),
+        (&["keys", "generate", "--number", "0"], "--number <N>"),
+        (&["serve", "--customer-link", "https://a/"], "{id} once in it"),
+        (&["serve", "--document-limit", "10MB"], "such as 1048576 or 1MiB"),
+        (&["serve", "--document-budget", "0"], "--document-budget <BYTES>"),
+        (&["serve", "--retain-documents-for", "90"], "such as 90d"),
+        (
+            &["--key-file", "a", "account", "list", "--key-command", "b"],
+            "only one can be used",
+        ),
     ] {
         let line = dcams(arguments).fails(2);
         assert!(line.contains(says), "{arguments:?}: {line}");
@@ -129,6 +148,11 @@ fn a_wrong_variable_is_one_line_and_exit_code_2() {
         ("DCAMS_REST_ADDR", "nonsense", "--rest-addr <ADDR>"),
         ("DCAMS_DRAIN", "soon", "--drain <SECONDS>"),
         ("DCAMS_LOG", "loud", "--log <LEVEL>"),
+        (
+            "DCAMS_RETAIN_DOCUMENTS_FOR",
+            "long",
+            "--retain-documents-for <DURATION>",
+        ),
     ] {
         let line = run(program().arg("serve").env(name, value), "").fails(2);
         assert!(line.contains(says), "{line}");

@@ -9,14 +9,19 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, Request, Response, Uri};
-use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use http_body_util::StreamBody;
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn::http2::SendRequest,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::{
     Message,
     bytes::{Buf, BufMut},
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage, ServiceDescriptor, Value};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::AbortHandle};
+use tokio_stream::StreamExt;
 use tonic::{
     Status,
     body::Body,
@@ -178,6 +183,32 @@ impl Client {
         let headers = response.metadata().clone().into_headers();
         let message = DynamicMessage::decode(self.method(method).output(), &*response.into_inner()).unwrap();
         Ok(Answer { message, headers })
+    }
+
+    /// Begins a call with a message of so many bytes, sends the first of them and no more, until the answer is dropped.
+    pub fn begin(&self, method: &str, message: usize, sent: usize) -> Begun {
+        let mut begun = vec![0];
+        begun.extend_from_slice(&u32::try_from(message).unwrap().to_be_bytes());
+        begun.resize(begun.len() + sent, 0);
+        let frames = tokio_stream::once(Ok::<_, Status>(Frame::data(begun.into()))).chain(tokio_stream::pending());
+        let request = Request::post(format!("{}{SERVICE}/{method}", self.origin))
+            .header("content-type", "application/grpc")
+            .body(Body::new(StreamBody::new(frames)))
+            .unwrap();
+        let mut connection = self.connection.clone();
+        let call = self
+            .runtime
+            .spawn(async move { connection.0.send_request(request).await });
+        Begun(call.abort_handle())
+    }
+}
+
+/// A call that does not end; when this is dropped, it is cancelled.
+pub struct Begun(AbortHandle);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -7,9 +7,9 @@ use tonic::{Code, Status};
 use super::{
     client::{Answer, Client, Metadata},
     errors::{Refused, check},
-    served,
+    served, served_with,
 };
-use crate::support::Backend;
+use crate::support::{Backend, eventually};
 
 /// What begins like a PNG, with zeros up to that size.
 fn png(bytes: usize) -> Vec<u8> {
@@ -326,6 +326,48 @@ fn unknown_field(bytes: usize) -> Vec<u8> {
     prost::encoding::encode_varint((bytes - message.len() - head) as u64, &mut message);
     message.resize(bytes, 0);
     message
+}
+
+#[test]
+fn while_the_budget_is_spent_large_messages_are_refused_and_small_ones_are_served() {
+    const MIB: usize = 1024 * 1024;
+    for backend in Backend::BOTH {
+        let (_served, client) = served_with(backend, &["--document-budget", "2MiB"]);
+        let put = |bytes: usize| {
+            let put = Put {
+                fields: &[("email", "test@veratad.com")],
+                front: &png(bytes),
+                ..Put::default()
+            };
+            put.send(&client)
+        };
+        let overloaded = Refused {
+            retries: true,
+            ..Refused::new(Code::ResourceExhausted, "UNAVAILABLE")
+        };
+        // No budget has room for this one, which is refused while it is sent.
+        check(&put(8 * MIB).unwrap_err(), &overloaded);
+        put(MIB).unwrap();
+
+        // Somebody sends most of a message, and then nothing.
+        let stalled = client.begin("CreateOrUpdateCustomer", 10 * MIB, 7 * MIB / 4);
+        eventually("the budget is spent", || match put(MIB) {
+            Ok(_) => false,
+            Err(status) => {
+                check(&status, &overloaded);
+                true
+            }
+        });
+        check(
+            &named(&client, "GetDocumentImages", "test@veratad.com").unwrap_err(),
+            &overloaded,
+        );
+        put(60 * 1024).unwrap();
+        super::update(&client).unwrap();
+        drop(stalled);
+        eventually("it is given back", || put(MIB).is_ok());
+        assert_eq!(images(&client, "test@veratad.com")[0].len(), MIB, "{backend}");
+    }
 }
 
 #[test]

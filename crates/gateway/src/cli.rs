@@ -14,7 +14,10 @@ use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum,
     error::{ContextValue, ErrorKind},
 };
-use store::{AccountName, Location, Migrate, Status, Store};
+use grpc::CustomerLink;
+use store::{AccountName, Keys, Location, Migrate, Status, Store};
+
+use crate::ring::{Source, VARIABLE};
 
 /// What the options of every command stand under.
 const GLOBAL: &str = "Options of every command";
@@ -45,6 +48,33 @@ pub(crate) struct StoreOptions {
         global = true
     )]
     pub(crate) location: Location,
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+/// Where the master keys are, if personal data is encrypted.
+#[derive(Args)]
+pub(crate) struct KeyOptions {
+    /// Encrypt personal data: the file of the master keys, as `keys generate` makes them. DCAMS_KEYS may hold the keys
+    /// themselves instead
+    #[arg(
+        long = "key-file",
+        env = "DCAMS_KEY_FILE",
+        value_name = "PATH",
+        help_heading = GLOBAL,
+        global = true
+    )]
+    file: Option<PathBuf>,
+    /// Encrypt personal data: the command, for `sh -c`, that prints the master keys
+    #[arg(
+        long = "key-command",
+        env = "DCAMS_KEY_COMMAND",
+        value_name = "COMMAND",
+        hide_env_values = true,
+        help_heading = GLOBAL,
+        global = true
+    )]
+    command: Option<String>,
 }
 
 /// What is logged, on standard error.
@@ -102,6 +132,9 @@ pub(crate) enum Command {
     /// Manage customers
     #[command(subcommand)]
     Customer(CustomerCommand),
+    /// Manage the keys that personal data is encrypted under
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Bring the store's schema up to date
     Migrate {
         /// Change nothing; fail if the schema is not up to date
@@ -166,9 +199,29 @@ pub(crate) struct ServeOptions {
     /// The connections that read
     #[arg(long, env = "DCAMS_READERS", value_name = "N", default_value = "4", value_parser = to::<256>)]
     pub(crate) readers: NonZeroUsize,
+    /// The link to a customer in replies: an http:// or https:// URL with {id} where the customer's public id goes
+    #[arg(long, env = "DCAMS_CUSTOMER_LINK", value_name = "TEMPLATE")]
+    pub(crate) customer_link: Option<CustomerLink>,
+    #[command(flatten)]
+    pub(crate) documents: DocumentOptions,
+    /// The most memory that large requests and replies take at once; a number of bytes, or with KiB, MiB or GiB
+    #[arg(long, env = "DCAMS_DOCUMENT_BUDGET", value_name = "BYTES", default_value = "128MiB", value_parser = bytes::<{ 64 * GIB }>)]
+    pub(crate) document_budget: usize,
+    /// Delete images of documents that are older than this: a number with s, m, h or d, such as 90d; by default they are
+    /// kept
+    #[arg(long, env = "DCAMS_RETAIN_DOCUMENTS_FOR", value_name = "DURATION", value_parser = age)]
+    pub(crate) retain_documents_for: Option<Duration>,
     /// How many seconds work under way has to end after SIGTERM
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,
+}
+
+/// What images of documents may be.
+#[derive(Args)]
+pub(crate) struct DocumentOptions {
+    /// The most bytes of an image of a document; a number of bytes, or with KiB, MiB or GiB
+    #[arg(long = "document-limit", env = "DCAMS_DOCUMENT_LIMIT", value_name = "BYTES", default_value = "10MiB", value_parser = bytes::<GIB>)]
+    pub(crate) limit: usize,
 }
 
 /// What to do with accounts.
@@ -216,7 +269,7 @@ pub(crate) enum CustomerCommand {
     /// Register customers from a file, or change those that are there; an empty value keeps what is stored
     Import {
         /// CSV with a header, or JSON with an object a line. The columns: email, fn, ln, addr, city, state, zip, dob,
-        /// phone, reference, status
+        /// phone, reference, status, front, back; the last two are paths of images, from the folder of this file
         file: PathBuf,
         #[command(flatten)]
         account: OfAccount,
@@ -226,7 +279,11 @@ pub(crate) enum CustomerCommand {
         /// Import the good rows although there are bad ones
         #[arg(long)]
         skip_bad: bool,
+        #[command(flatten)]
+        documents: DocumentOptions,
     },
+    /// Write all customers of an account, so that an import takes them back
+    Export(ExportOptions),
     /// Show a customer
     Show {
         /// The email address
@@ -253,6 +310,47 @@ pub(crate) enum CustomerCommand {
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: u32,
     },
+    /// Erase a customer: the attributes, the images and the key. The history of the status stays
+    Erase {
+        /// The email address
+        email: String,
+        #[command(flatten)]
+        account: OfAccount,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// How to export customers.
+#[derive(Args)]
+pub(crate) struct ExportOptions {
+    #[command(flatten)]
+    pub(crate) account: OfAccount,
+    /// The format; by default that of the file's name, and ndjson without one
+    #[arg(long)]
+    pub(crate) format: Option<FileFormat>,
+    /// The file to write, for its owner only; standard output without it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write the images of documents too, into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) documents: Option<PathBuf>,
+}
+
+/// What to do with the master keys.
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Print a new master key, a line to add to a file of them; the one with the largest number is used for what is new
+    Generate {
+        /// Its number; by default the next one after those that are given, or 1
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        number: Option<u32>,
+    },
+    /// Wrap the keys of all customers by the newest master key, also while gateways serve
+    Rotate,
+    /// Encrypt a store that holds customers in clear text; nobody can use it meanwhile
+    Encrypt,
 }
 
 /// Whose customers are meant.
@@ -273,7 +371,7 @@ pub(crate) enum FileFormat {
 impl Cli {
     /// Reads the command line. What is wrong with it is said in one line.
     pub(crate) fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| match error.kind() {
+        let cli = Self::try_parse().map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -281,7 +379,15 @@ impl Cli {
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
             _ => usage(&without_urls(&error)),
-        })
+        })?;
+        // clap sees no conflict between an option before the command and one behind it, nor with what is no option.
+        match cli.store.keys.sources().len() {
+            0 | 1 => Ok(cli),
+            _ => Err(usage(&format!(
+                "error: of --key-file, --key-command and the variables {VARIABLE}, DCAMS_KEY_FILE and DCAMS_KEY_COMMAND \
+                 only one can be used"
+            ))),
+        }
     }
 }
 
@@ -317,13 +423,16 @@ impl StoreOptions {
 
     /// Opens the store.
     pub(crate) fn open_with(&self, migrate: Migrate, settings: &store::Settings) -> anyhow::Result<Store> {
-        Store::open(&self.location, migrate, settings, None).with_context(|| format!("the store {}", self.location))
+        let keys = self.keys.load()?;
+        Store::open(&self.location, migrate, settings, keys.as_ref())
+            .with_context(|| format!("the store {}", self.location))
     }
 
     /// Brings the schema up to date, or only looks whether it is.
     pub(crate) fn migrate(&self, check: bool) -> anyhow::Result<()> {
         let migrate = if check { Migrate::Check } else { Migrate::Auto };
-        self.open_with(migrate, &store::Settings::default())?;
+        Store::migrate(&self.location, migrate, &store::Settings::default())
+            .with_context(|| format!("the store {}", self.location))?;
         say!("the schema of {} is up to date", self.location)
     }
 }
@@ -331,6 +440,25 @@ impl StoreOptions {
 /// Prints the OpenAPI document, as if the JSON endpoint were where it is by default.
 pub(crate) fn openapi() -> anyhow::Result<()> {
     say!("{}", rest::openapi("http://127.0.0.1:8080")?)
+}
+
+impl KeyOptions {
+    /// Where the master keys come from, if they are given.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.sources().pop()
+    }
+
+    /// Reads the master keys, if they are given.
+    pub(crate) fn load(&self) -> anyhow::Result<Option<Keys>> {
+        self.source().map(Source::load).transpose()
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let file = self.file.clone().map(Source::File);
+        let command = self.command.clone().map(Source::Command);
+        let variable = std::env::var_os(VARIABLE).map(|_| Source::Variable);
+        [file, command, variable].into_iter().flatten().collect()
+    }
 }
 
 /// Prints the completions of a shell.
@@ -351,6 +479,32 @@ fn to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
         .ok_or_else(|| format!("a whole number from 1 to {MOST} is needed"))
 }
 
+/// 1 GiB.
+const GIB: usize = 1024 * 1024 * 1024;
+
+/// A number of bytes from 1 to `MOST`.
+fn bytes<const MOST: usize>(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 1024), ("MiB", 1024 * 1024), ("GiB", GIB), ("", 1)];
+    units
+        .into_iter()
+        .find_map(|(unit, size)| text.strip_suffix(unit)?.parse::<usize>().ok()?.checked_mul(size))
+        .filter(|bytes| (1..=MOST).contains(bytes))
+        .ok_or_else(|| format!("a number of bytes from 1 to {MOST} is needed, such as 1048576 or 1MiB"))
+}
+
+/// How long something is kept: at least a second, and at most a century.
+fn age(text: &str) -> Result<Duration, String> {
+    const MOST: u64 = 100 * 365 * 24 * 60 * 60;
+
+    let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)];
+    units
+        .into_iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(seconds))
+        .filter(|seconds| (1..=MOST).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "a number with s, m, h or d is needed, such as 90d, from 1s to 36500d".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .map(Duration::from_secs)
@@ -364,6 +518,42 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_ages_have_units() {
+        for (text, size) in [("1", 1), ("2KiB", 2_048), ("10MiB", 10_485_760), ("1GiB", GIB)] {
+            assert_eq!(bytes::<GIB>(text), Ok(size), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "-1",
+            "1.5MiB",
+            "10MB",
+            "MiB",
+            "2GiB",
+            "99999999999999999999GiB",
+            "17179869184GiB",
+        ] {
+            assert!(bytes::<GIB>(text).is_err(), "{text}");
+        }
+        for (text, seconds) in [("1s", 1), ("30m", 1_800), ("12h", 43_200), ("90d", 7_776_000)] {
+            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "d",
+            "0d",
+            "90",
+            "-1d",
+            "1.5h",
+            "1w",
+            "40000d",
+            "999999999999999999d",
+        ] {
+            assert!(age(text).is_err(), "{text}");
+        }
     }
 
     #[test]

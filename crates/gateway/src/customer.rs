@@ -1,14 +1,18 @@
 //! `customer`: what an operator does with customers.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    io::{self, IsTerminal},
+    time::{Duration, Instant, SystemTime},
+};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 use store::{Authority, Change, Email, EmailKey, Face, Origin, Principal, Store};
 
 use crate::{
     cli::{CustomerCommand, OfAccount, StoreOptions},
-    import,
+    columns::{self, COLUMNS},
+    export, import,
 };
 
 /// How long the store has for one customer.
@@ -26,30 +30,28 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
             account,
             format,
             skip_bad,
+            documents,
         } => {
             let account = principal(&store, &account).await?.account;
-            import::run(&store, account, &file, format, skip_bad).await
+            let source = import::Source {
+                path: &file,
+                format,
+                document_limit: documents.limit,
+            };
+            import::run(&store, account, &source, skip_bad).await
+        }
+        CustomerCommand::Export(options) => {
+            let principal = principal(&store, &options.account).await?;
+            export::run(&store, principal, &options).await
         }
         CustomerCommand::Show { email, account } => {
             let principal = principal(&store, &account).await?;
             let customer = store.customer(principal, key(&email)?, deadline).await?;
-            let profile = &customer.profile;
-            for (name, value) in [
-                ("email", &profile.email),
-                ("fn", &profile.first_name),
-                ("ln", &profile.last_name),
-                ("addr", &profile.address),
-                ("city", &profile.city),
-                ("state", &profile.state),
-                ("zip", &profile.zip),
-                ("dob", &profile.date_of_birth),
-                ("phone", &profile.phone),
-                ("reference", &customer.reference),
-                ("status", &customer.status.as_str().to_owned()),
-                ("created", &time(customer.create_time)),
-                ("updated", &time(customer.update_time)),
-            ] {
+            for ((name, _), value) in COLUMNS.iter().zip(columns::values(&customer)) {
                 say!("{name:<10} {value}")?;
+            }
+            for (name, value) in [("created", customer.create_time), ("updated", customer.update_time)] {
+                say!("{name:<10} {}", time(value))?;
             }
             Ok(())
         }
@@ -90,6 +92,40 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
             }
             Ok(())
         }
+        CustomerCommand::Erase { email, account, yes } => {
+            let principal = principal(&store, &account).await?;
+            let email = key(&email)?;
+            if !yes {
+                let customer = store.customer(principal, email.clone(), deadline).await?;
+                ask(&format!(
+                    "erase customer {}, with all attributes and images?",
+                    customer.public_id
+                ))?;
+            }
+            let deadline = Instant::now() + PATIENCE;
+            let erased = store.erase_customer(principal, email, origin(), deadline).await?;
+            let rows = if erased.status_changes == 1 { "row" } else { "rows" };
+            say!(
+                "customer {} is erased at {}; {} {rows} of its history stay",
+                erased.public_id,
+                time(erased.time),
+                erased.status_changes
+            )
+        }
+    }
+}
+
+/// Asks on the terminal before something is done that cannot be undone.
+fn ask(question: &str) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!("--yes is needed where there is no terminal to ask on");
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("the answer")?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => bail!("nothing is erased"),
     }
 }
 

@@ -69,12 +69,17 @@ pub(crate) fn instructions(rest: SocketAddr, grpc: SocketAddr) -> Vec<String> {
     let body = format!(
         r#"{{"user":"{USER}","pass":"{PASSWORD}","service":"updateStatus","target":{{"email":"{EMAIL}","status":"PASS"}}}}"#
     );
+    let customer = format!(
+        r#"{{"user":"{USER}","pass":"{PASSWORD}","service":"createOrUpdateCustomer","target":{{"email":"ann@example.com","fn":"Ann","ln":"Lee"}}}}"#
+    );
     let message = format!(r#"{{"email":"{EMAIL}","status":"STATUS_PASS"}}"#);
     [
         "",
         "This is a demo: its password is known to everybody. Try it from another terminal:",
         "",
         &format!("curl -d '{body}' http://{rest}/v3/stable/api/storage"),
+        "",
+        &format!("curl -d '{customer}' http://{rest}/v3/stable/api/storage"),
         "",
         &format!(
             "grpcurl -plaintext -H \"authorization: Basic $(printf {USER}:{PASSWORD} | base64 | tr -d '\n')\" -d '{message}' {grpc} \

@@ -6,34 +6,22 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use store::{Email, Imported, NewCustomer, Profile, Store};
+use store::{Documents, Email, Imported, NewCustomer, Profile, Store};
 
-use crate::{cli::FileFormat, customer};
-
-/// The columns: the keys of the REST face, and the names of the same in the contract.
-const COLUMNS: [(&str, &str); 11] = [
-    ("email", "email"),
-    ("fn", "first_name"),
-    ("ln", "last_name"),
-    ("addr", "address"),
-    ("city", "city"),
-    ("state", "state"),
-    ("zip", "zip"),
-    ("dob", "date_of_birth"),
-    ("phone", "phone"),
-    ("reference", "reference"),
-    ("status", "status"),
-];
+use crate::{cli::FileFormat, columns::COLUMNS, customer};
 
 /// How many customers are registered in one transaction.
 const BATCH: usize = 500;
+
+/// After how many bytes of images a transaction ends, however few customers it has: they are in memory until then.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// The most bytes of a row: a quote that is never closed must not take the rest of the file into memory.
 const MAX_ROW: usize = 256 * 1024;
@@ -41,21 +29,38 @@ const MAX_ROW: usize = 256 * 1024;
 /// How long the store has for a batch; it may wait for other writers.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) async fn run(
-    store: &Store,
-    account: i64,
-    path: &Path,
-    format: Option<FileFormat>,
-    skip_bad: bool,
-) -> anyhow::Result<()> {
-    let format = format.map_or_else(|| format_of(path), Ok)?;
+/// What is imported.
+pub(crate) struct Source<'a> {
+    /// The file.
+    pub(crate) path: &'a Path,
+    /// Its format, where its name does not tell.
+    pub(crate) format: Option<FileFormat>,
+    /// The most bytes of an image that it names.
+    pub(crate) document_limit: usize,
+}
+
+pub(crate) async fn run(store: &Store, account: i64, source: &Source<'_>, skip_bad: bool) -> anyhow::Result<()> {
+    let path = source.path;
+    let format = match source.format {
+        Some(format) => format,
+        None => format_of(path).with_context(|| {
+            format!(
+                "--format is needed: the name of {} does not end in .csv, .ndjson or .jsonl",
+                path.display()
+            )
+        })?,
+    };
+    let images = Images {
+        folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+        limit: source.document_limit,
+    };
     if !path.metadata().with_context(|| path.display().to_string())?.is_file() {
         bail!(
             "{} is not a file: it is read twice, first to find bad rows",
             path.display()
         );
     }
-    let bad = check(path, format)?;
+    let bad = check(path, format, &images)?;
     if bad > 0 && !skip_bad {
         bail!(
             "nothing is imported: {bad} bad {} (see above; --skip-bad imports the others)",
@@ -65,12 +70,12 @@ pub(crate) async fn run(
 
     let progress = progress(path, "importing")?;
     let mut done = Imported::default();
-    let mut good = Reading::open(path, format, &progress)?.filter_map(|row| match row {
-        Ok(row) => row.customer.ok().map(Ok),
-        Err(error) => Some(Err(error)),
-    });
+    let mut good = Good {
+        rows: Reading::open(path, format, &images, &progress)?,
+        bad,
+    };
     loop {
-        let batch = good.by_ref().take(BATCH).collect::<anyhow::Result<Vec<_>>>()?;
+        let batch = good.batch()?;
         if batch.is_empty() {
             break;
         }
@@ -98,33 +103,26 @@ fn rows(count: u64) -> &'static str {
 }
 
 /// Says what is bad in a file, row by row, and how many rows that is.
-fn check(path: &Path, format: FileFormat) -> anyhow::Result<u64> {
+fn check(path: &Path, format: FileFormat, images: &Images) -> anyhow::Result<u64> {
     let progress = progress(path, "checking")?;
     let mut bad = 0;
-    for row in Reading::open(path, format, &progress)? {
+    for row in Reading::open(path, format, images, &progress)? {
         let row = row?;
-        if let Err(fault) = row.customer {
+        if let Err(fault) = &row.customer {
             bad += 1;
-            let (first, last) = row.lines.into_inner();
-            let end = match last - first {
-                0 => String::new(),
-                _ => format!(" (the row ends on line {last}: is a quote not closed?)"),
-            };
-            progress.suspend(|| eprintln!("line {first}: {fault}{end}"));
+            progress.suspend(|| eprintln!("{}", row.told(fault)));
         }
     }
     progress.finish_and_clear();
     Ok(bad)
 }
 
-fn format_of(path: &Path) -> anyhow::Result<FileFormat> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("csv") => Ok(FileFormat::Csv),
-        Some("ndjson" | "jsonl") => Ok(FileFormat::Ndjson),
-        _ => bail!(
-            "--format is needed: the name of {} does not end in .csv, .ndjson or .jsonl",
-            path.display()
-        ),
+/// The format that the name of a file tells.
+pub(crate) fn format_of(path: &Path) -> Option<FileFormat> {
+    match path.extension()?.to_str()? {
+        "csv" => Some(FileFormat::Csv),
+        "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
+        _ => None,
     }
 }
 
@@ -141,13 +139,56 @@ struct Row {
     customer: Result<NewCustomer, Fault>,
 }
 
-/// What is bad in a row. It never quotes the row, which holds personal data.
+impl Row {
+    /// Where it is, and what is bad in it.
+    fn told(&self, fault: &Fault) -> String {
+        let (first, last) = (self.lines.start(), self.lines.end());
+        match last - first {
+            0 => format!("line {first}: {fault}"),
+            _ => format!("line {first}: {fault} (the row ends on line {last}: is a quote not closed?)"),
+        }
+    }
+}
+
+/// The good rows of a file that has been checked.
+struct Good<'a> {
+    rows: Reading<'a>,
+    /// How many bad ones may still come.
+    bad: u64,
+}
+
+impl Good<'_> {
+    /// The customers of the next transaction; none at the end.
+    fn batch(&mut self) -> anyhow::Result<Vec<NewCustomer>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Some(row) = self.rows.next().transpose()? else {
+                break;
+            };
+            match row.customer {
+                Ok(customer) => {
+                    bytes += customer.documents.front.len() + customer.documents.back.len();
+                    batch.push(customer);
+                }
+                Err(_) if self.bad > 0 => self.bad -= 1,
+                // An image, or the file itself, is not what it was.
+                Err(ref fault) => bail!("{}; it was good when the file was checked", row.told(fault)),
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// What is bad in a row. It never quotes the row, which holds personal data; nor the path of an image.
 #[derive(Debug)]
 enum Fault {
     /// The row has no email.
     NoEmail,
     /// A column holds what it may not.
     Invalid(&'static str),
+    /// The file that a column names cannot be read.
+    Unreadable(&'static str),
     /// The row has more or fewer values than the header.
     Length,
     /// A key of the object is no column.
@@ -164,6 +205,11 @@ impl fmt::Display for Fault {
             Self::NoEmail => f.write_str("the email is missing"),
             Self::Invalid("dob") => f.write_str("the dob is not a date written as YYYYMMDD"),
             Self::Invalid("status") => f.write_str("the status is none of PASS, PENDING, FAIL"),
+            Self::Invalid(column @ ("front" | "back")) => write!(
+                f,
+                "the {column} is invalid: it is no JPEG, PNG, WebP, HEIC or PDF, or too large"
+            ),
+            Self::Unreadable(column) => write!(f, "the file of the {column} cannot be read"),
             Self::Invalid(column) => write!(f, "the {column} is invalid"),
             Self::Length => f.write_str("the row has more or fewer values than the header"),
             Self::UnknownColumn => write!(f, "a key is none of {}", known()),
@@ -177,8 +223,45 @@ fn known() -> String {
     COLUMNS.map(|(column, _)| column).join(", ")
 }
 
+/// Where the images are that the rows name.
+struct Images {
+    /// What their paths begin from.
+    folder: PathBuf,
+    /// The most bytes of one.
+    limit: usize,
+}
+
+impl Images {
+    /// Reads the image that a column names; nothing where it names none.
+    fn read(&self, column: &'static str, path: &str) -> Result<Vec<u8>, Fault> {
+        if path.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = self.folder.join(path);
+        // To open a pipe would be to wait for whoever writes into it.
+        if !path.metadata().is_ok_and(|about| about.is_file()) {
+            return Err(Fault::Unreadable(column));
+        }
+        let mut content = Vec::new();
+        // One byte more than there may be.
+        let most = self.limit as u64 + 1;
+        File::open(&path)
+            .and_then(|file| file.take(most).read_to_end(&mut content))
+            .map_err(|_| Fault::Unreadable(column))?;
+        match content.is_empty() {
+            true => Err(Fault::Invalid(column)),
+            false => Ok(content),
+        }
+    }
+}
+
 /// The rows of a file. An item is an error only where reading cannot go on.
-enum Reading {
+struct Reading<'a> {
+    format: Format,
+    images: &'a Images,
+}
+
+enum Format {
     Csv {
         reader: csv::Reader<Lines>,
         columns: Vec<usize>,
@@ -190,25 +273,26 @@ enum Reading {
     },
 }
 
-impl Reading {
-    fn open(path: &Path, format: FileFormat, progress: &ProgressBar) -> anyhow::Result<Self> {
+impl<'a> Reading<'a> {
+    fn open(path: &Path, format: FileFormat, images: &'a Images, progress: &ProgressBar) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         let lines = Lines::new(file, progress.clone());
-        Ok(match format {
-            FileFormat::Ndjson => Self::Ndjson {
+        let format = match format {
+            FileFormat::Ndjson => Format::Ndjson {
                 reader: lines,
                 buffer: Vec::new(),
             },
             FileFormat::Csv => {
                 let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(lines);
                 let columns = columns(reader.headers().context("the header")?)?;
-                Self::Csv {
+                Format::Csv {
                     reader,
                     columns,
                     record: csv::ByteRecord::new(),
                 }
             }
-        })
+        };
+        Ok(Self { format, images })
     }
 }
 
@@ -232,12 +316,13 @@ fn columns(header: &csv::StringRecord) -> anyhow::Result<Vec<usize>> {
     Ok(columns)
 }
 
-impl Iterator for Reading {
+impl Iterator for Reading<'_> {
     type Item = anyhow::Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Csv {
+        let Self { format, images } = self;
+        match format {
+            Format::Csv {
                 reader,
                 columns,
                 record,
@@ -247,12 +332,12 @@ impl Iterator for Reading {
                     Ok(false) => None,
                     Ok(true) => Some(Ok(Row {
                         lines: reader.get_ref().row(),
-                        customer: from_csv(columns, record),
+                        customer: from_csv(columns, record).and_then(|values| customer_of(values, images)),
                     })),
                     Err(error) => Some(Err(error).with_context(|| format!("line {}", reader.get_ref().row().start()))),
                 }
             }
-            Self::Ndjson { reader, buffer } => loop {
+            Format::Ndjson { reader, buffer } => loop {
                 reader.begin_row();
                 buffer.clear();
                 match reader.read_until(b'\n', buffer) {
@@ -261,7 +346,7 @@ impl Iterator for Reading {
                     Ok(_) => {
                         return Some(Ok(Row {
                             lines: reader.row(),
-                            customer: from_json(buffer),
+                            customer: from_json(buffer).and_then(|values| customer_of(values, images)),
                         }));
                     }
                     Err(error) => return Some(Err(error).with_context(|| format!("line {}", reader.row().start()))),
@@ -271,7 +356,10 @@ impl Iterator for Reading {
     }
 }
 
-fn from_csv(columns: &[usize], record: &csv::ByteRecord) -> Result<NewCustomer, Fault> {
+/// The values of a row, in the order of the columns.
+type Values = [String; COLUMNS.len()];
+
+fn from_csv(columns: &[usize], record: &csv::ByteRecord) -> Result<Values, Fault> {
     if record.len() != columns.len() {
         return Err(Fault::Length);
     }
@@ -280,10 +368,10 @@ fn from_csv(columns: &[usize], record: &csv::ByteRecord) -> Result<NewCustomer, 
         let value = std::str::from_utf8(value).map_err(|_| Fault::NotUtf8)?;
         value.trim().clone_into(&mut values[column]);
     }
-    customer_of(values)
+    Ok(values)
 }
 
-fn from_json(line: &[u8]) -> Result<NewCustomer, Fault> {
+fn from_json(line: &[u8]) -> Result<Values, Fault> {
     let line = std::str::from_utf8(line).map_err(|_| Fault::NotUtf8)?;
     let line = line.trim_start_matches('\u{feff}');
     let Ok(Value::Object(object)) = serde_json::from_str(line) else {
@@ -305,11 +393,11 @@ fn from_json(line: &[u8]) -> Result<NewCustomer, Fault> {
             _ => return Err(Fault::Invalid(COLUMNS[column].0)),
         };
     }
-    customer_of(values)
+    Ok(values)
 }
 
-/// Makes a customer of the values of the columns, in the order of [`COLUMNS`].
-fn customer_of(values: [String; COLUMNS.len()]) -> Result<NewCustomer, Fault> {
+/// Makes a customer of the values of a row. Images are read last: the rest costs less.
+fn customer_of(values: Values, images: &Images) -> Result<NewCustomer, Fault> {
     let [
         email,
         first_name,
@@ -322,6 +410,8 @@ fn customer_of(values: [String; COLUMNS.len()]) -> Result<NewCustomer, Fault> {
         phone,
         reference,
         status,
+        front,
+        back,
     ] = values;
     if email.is_empty() {
         return Err(Fault::NoEmail);
@@ -342,17 +432,24 @@ fn customer_of(values: [String; COLUMNS.len()]) -> Result<NewCustomer, Fault> {
         date_of_birth,
         phone,
     };
-    store::check(&profile, &reference).map_err(|store::InvalidField(field)| {
+    let invalid = |store::InvalidField(field)| {
         Fault::Invalid(
             COLUMNS
                 .iter()
                 .find(|(_, known)| *known == field.name())
                 .map_or(field.name(), |(column, _)| column),
         )
-    })?;
+    };
+    store::check(&profile, &reference).map_err(invalid)?;
+    let documents = Documents {
+        front: images.read("front", &front)?.into(),
+        back: images.read("back", &back)?.into(),
+    };
+    store::check_documents(&documents, images.limit).map_err(invalid)?;
     Ok(NewCustomer {
         reference,
         profile,
+        documents,
         status,
         ..NewCustomer::new(email)
     })

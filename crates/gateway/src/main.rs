@@ -10,13 +10,18 @@ macro_rules! say {
 
 mod account;
 mod cli;
+mod columns;
 mod customer;
 mod demo;
 mod docs;
+mod export;
 mod import;
+mod keys;
 mod listener;
 mod ops;
 mod peer;
+mod retention;
+mod ring;
 mod serve;
 mod telemetry;
 
@@ -54,6 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(options) => serve::run(cli.store, options).await,
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
+            Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Openapi => cli::openapi(),
             Command::Completions { shell } => cli::completions(shell),

@@ -16,7 +16,7 @@ use crate::{
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
-    telemetry,
+    retention, telemetry,
 };
 
 /// How long a connection to the upstream may take.
@@ -44,7 +44,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     let openapi = rest::openapi(&format!("http://{}", rest.address()?)).context("the OpenAPI document")?;
     let tasks = TaskTracker::new();
     // Both faces draw from one.
-    let budget = proto::Budget::default();
+    let budget = proto::Budget::new(options.document_budget);
 
     let (client, ready, store) = match &options.upstream {
         Some(uri) => {
@@ -61,6 +61,12 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let store = location.open_with(options.migrate, &store_settings(&options))?;
             lines.push(format!("gRPC   {}", grpc.address()?));
             lines.push(format!("store  {}", location.location));
+            if !store.is_encrypted() {
+                tracing::warn!(
+                    "personal data is stored in clear text; to change that: `dcams-gateway keys generate` prints a key, \
+                     --key-file takes a file of it, and `dcams-gateway keys encrypt` encrypts what is there"
+                );
+            }
             if options.demo {
                 demo::seed(&store).await?;
                 lines.extend(demo::instructions(rest.address()?, grpc.address()?));
@@ -68,22 +74,17 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
                 demo::warn_if_present(&store).await;
             }
             let credentials = Credentials::new(credentials::Settings::default());
-            let settings = grpc::Settings {
-                budget: budget.clone(),
-                ..grpc::Settings::default()
-            };
-            let service = grpc::service(store.clone(), credentials, &settings);
+            let service = grpc::service(store.clone(), credentials, &grpc_settings(&options, budget.clone()));
             let readiness = Readiness::new(store.clone(), stop.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
+            if let Some(age) = options.retain_documents_for {
+                tasks.spawn(retention::run(store.clone(), age, stop.clone()));
+            }
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
-    let budget = proto::Budget::default();
-    tasks.spawn(rest.serve(
-        rest::router(client, rest::Settings::default(), budget.clone()),
-        stop.clone(),
-    ));
+    tasks.spawn(rest.serve(rest::router(client, rest_settings(&options), budget), stop.clone()));
     // The probes answer until everything else has ended.
     let ops_stop = CancellationToken::new();
     let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
@@ -128,6 +129,23 @@ fn store_settings(options: &ServeOptions) -> Settings {
         write_queue: options.write_queue.get(),
         batch: options.write_batch,
         ..Settings::default()
+    }
+}
+
+fn grpc_settings(options: &ServeOptions, budget: proto::Budget) -> grpc::Settings {
+    grpc::Settings {
+        document_limit: options.documents.limit,
+        customer_link: options.customer_link.clone().unwrap_or_default(),
+        budget,
+        ..grpc::Settings::default()
+    }
+}
+
+fn rest_settings(options: &ServeOptions) -> rest::Settings {
+    rest::Settings {
+        // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
+        document_body_limit: options.document_limit.saturating_mul(14) / 5,
+        ..rest::Settings::default()
     }
 }
 

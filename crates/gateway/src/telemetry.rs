@@ -7,7 +7,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::cli::{LogFormat, LogLevel, LogOptions};
+use crate::{
+    cli::{LogFormat, LogLevel, LogOptions},
+    retention,
+};
 
 /// Starts logging. The libraries below us never say more than warnings, whatever the level: at their most verbose some
 /// of them print what they carry, and that is personal data.
@@ -48,6 +51,10 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         (
             "dcams_calls_total",
             "Calls of the storage service, by the face they came in over and the gRPC code",
+        ),
+        (
+            retention::EXPIRED,
+            "Images of documents that were deleted since they were too old",
         ),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {

@@ -94,22 +94,25 @@ pub fn check(profile: &Profile, reference: &str) -> Result<(), InvalidField> {
 /// [`InvalidField`] with the first image at fault.
 pub fn check_documents(documents: &Documents, most: usize) -> Result<(), InvalidField> {
     for (name, image) in [(Field::Front, &documents.front), (Field::Back, &documents.back)] {
-        if !image.is_empty() && (image.len() > most || !is_image(image)) {
+        if !image.is_empty() && (image.len() > most || extension(image).is_none()) {
             return Err(InvalidField(name));
         }
     }
     Ok(())
 }
 
-/// Whether this is one of the kinds of file that a document may be.
-fn is_image(content: &[u8]) -> bool {
+/// How the name of a file with this content ends; none unless it is of a kind that a document may be.
+pub fn extension(content: &[u8]) -> Option<&'static str> {
     use infer::{archive::is_pdf, image};
 
-    image::is_jpeg(content)
-        || image::is_png(content)
-        || image::is_webp(content)
-        || image::is_heif(content)
-        || is_pdf(content)
+    match content {
+        _ if image::is_jpeg(content) => Some("jpg"),
+        _ if image::is_png(content) => Some("png"),
+        _ if image::is_webp(content) => Some("webp"),
+        _ if image::is_heif(content) => Some("heic"),
+        _ if is_pdf(content) => Some("pdf"),
+        _ => None,
+    }
 }
 
 /// Whether the text is a day of the calendar as YYYYMMDD.

@@ -48,7 +48,7 @@ pub use encryption::{Encryption, Progress};
 pub use erasures::Erasure;
 pub use error::{Error, Result};
 
-pub use fields::{Field, InvalidField, check, check_documents};
+pub use fields::{Field, InvalidField, check, check_documents, extension};
 pub use import::Imported;
 pub use keys::Keys;
 pub use migrations::Migrate;
@@ -127,6 +127,15 @@ impl Store {
             writer: Arc::new(Writer::start(&connector, &sealing, settings)?),
             sealing,
         })
+    }
+
+    /// Brings the schema of the store at `location` up to date, or looks whether it is, as `migrate` says, and opens nothing:
+    /// an encrypted store needs no keys for that. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Schema`], as for [`Store::open`].
+    pub fn migrate(location: &Location, migrate: Migrate, settings: &Settings) -> Result<()> {
+        migrations::run(&connection::Connector::new(location.clone(), settings), migrate)
     }
 
     /// Whether personal data is encrypted.

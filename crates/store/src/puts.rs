@@ -282,8 +282,11 @@ pub(crate) fn put_all(
     }
 
     let mut new: Vec<NewRow<'_>> = plans.iter().flatten().filter_map(Plan::new_row).collect();
-    // In one order: two transactions that register the same customers then never wait for each other in a circle.
-    new.sort_by_key(|row| (row.account_id, row.email_key));
+    if held == Held::Skip {
+        // In one order: two writers that register the same customers then never wait for each other in a circle. Imports
+        // follow each other, and keep the order of their file, which is what an export gives back.
+        new.sort_by_key(|row| (row.account_id, row.email_key));
+    }
     let created = register(rows, &new)?;
 
     let mut outcomes = Vec::with_capacity(plans.len());
