@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["serve"],
         &["account"],
@@ -27,6 +27,8 @@ fn the_help_of_every_command_is_as_agreed() {
         &["customer", "set-status"],
         &["customer", "history"],
         &["migrate"],
+        &["store"],
+        &["store", "copy"],
         &["completions"],
     ];
     let mut text = String::new();

@@ -108,6 +108,9 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Manage whole stores
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -250,6 +253,24 @@ pub(crate) enum CustomerCommand {
         /// The most rows to show: the latest ones
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: u32,
+    },
+}
+
+/// What to do with whole stores.
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Copy a whole store to another, on SQLite or PostgreSQL, and compare the two; --store is not used
+    ///
+    /// Stop all gateways on both stores before: what is changed under the copy makes it fail at the end. The target is
+    /// empty, or holds what an earlier copy left: one that was interrupted goes on where it ended. An encrypted store is
+    /// copied as it is, and needs no key.
+    Copy {
+        /// The store that is copied: sqlite://PATH or postgres://USER@HOST/DATABASE
+        #[arg(long, env = "DCAMS_COPY_FROM", value_name = "URL", hide_env_values = true)]
+        from: Location,
+        /// Where it is copied to
+        #[arg(long, env = "DCAMS_COPY_TO", value_name = "URL", hide_env_values = true)]
+        to: Location,
     },
 }
 

@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod account;
 mod cli;
+mod copy;
 mod customer;
 mod demo;
 mod import;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
+            Command::Store(command) => copy::run(&command),
             Command::Completions { shell } => cli::completions(shell),
         }
     })
