@@ -44,7 +44,11 @@ fn the_help_of_every_command_is_as_agreed() {
 #[test]
 fn no_command_is_left_out_of_the_help() {
     for (parent, commands) in [
-        (&[][..], &["serve", "account", "customer", "migrate", "completions"][..]),
+        (
+            &[][..],
+            &["serve", "account", "customer", "migrate", "store", "completions"][..],
+        ),
+        (&["store"], &["copy"]),
         (&["account"], &["create", "list", "disable", "enable", "set-password"]),
         (&["customer"], &["import", "show", "set-status", "history"]),
     ] {

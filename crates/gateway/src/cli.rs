@@ -259,11 +259,11 @@ pub(crate) enum CustomerCommand {
 /// What to do with whole stores.
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Copy a whole store to another, on SQLite or PostgreSQL, and compare the two; --store is not used
+    /// Copy a whole store to another, on SQLite or PostgreSQL, and compare the two
     ///
     /// Stop all gateways on both stores before: what is changed under the copy makes it fail at the end. The target is
     /// empty, or holds what an earlier copy left: one that was interrupted goes on where it ended. An encrypted store is
-    /// copied as it is, and needs no key.
+    /// copied as it is, and needs no key. --store is not used.
     Copy {
         /// The store that is copied: sqlite://PATH or postgres://USER@HOST/DATABASE
         #[arg(long, env = "DCAMS_COPY_FROM", value_name = "URL", hide_env_values = true)]
