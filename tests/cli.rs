@@ -1,6 +1,7 @@
 //! The command line as a process: what it prints, what it changes, how it ends.
 
 mod accounts;
+mod copy;
 mod customers;
 mod failures;
 mod import;

@@ -34,6 +34,7 @@ macro_rules! on_both {
 
 mod accounts;
 mod changes;
+mod copy;
 mod imports;
 mod migrations;
 mod outage;

@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["serve"],
         &["account"],
@@ -34,6 +34,8 @@ fn the_help_of_every_command_is_as_agreed() {
         &["keys", "encrypt"],
         &["migrate"],
         &["openapi"],
+        &["store"],
+        &["store", "copy"],
         &["completions"],
     ];
     let mut text = String::new();
@@ -51,8 +53,18 @@ fn no_command_is_left_out_of_the_help() {
     for (parent, commands) in [
         (
             &[][..],
-            &["serve", "account", "customer", "keys", "migrate", "openapi", "completions"][..],
+            &[
+                "serve",
+                "account",
+                "customer",
+                "keys",
+                "migrate",
+                "openapi",
+                "store",
+                "completions",
+            ][..],
         ),
+        (&["store"], &["copy"]),
         (&["account"], &["create", "list", "disable", "enable", "set-password"]),
         (
             &["customer"],

@@ -11,6 +11,7 @@ macro_rules! say {
 mod account;
 mod cli;
 mod columns;
+mod copy;
 mod customer;
 mod demo;
 mod docs;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Openapi => cli::openapi(),
+            Command::Store(command) => copy::run(&command),
             Command::Completions { shell } => cli::completions(shell),
         }
     })

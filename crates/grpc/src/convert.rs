@@ -75,7 +75,7 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
             tracing::warn!(request_id, %error, "the store did not serve a request");
             Reason::Unavailable
         }
-        Error::AccountExists | Error::Schema(_) | Error::Keys(_) | Error::Internal(_) => {
+        Error::AccountExists | Error::Schema(_) | Error::Keys(_) | Error::Differs(_) | Error::Internal(_) => {
             tracing::error!(request_id, %error, "a request failed");
             Reason::Internal
         }

@@ -3,6 +3,8 @@
 
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as Diesel};
 
+use crate::Location;
+
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -36,6 +38,9 @@ pub enum Error {
     /// The master keys cannot be had, or are not those of the store.
     #[error("{0}")]
     Keys(String),
+    /// A copy of a store is not what its source holds, or cannot become it.
+    #[error("{0}")]
+    Differs(String),
     /// Another transaction stood in the way; the same again may succeed.
     #[error("the transaction met another one: {0}")]
     Collision(String),
@@ -48,6 +53,18 @@ impl Error {
     /// Whether the connection that gave this error should be closed, and not be used again.
     pub(crate) fn breaks_connection(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+
+    /// The same, and where it happened, for whoever has two stores at hand.
+    pub(crate) fn at(self, location: &Location) -> Self {
+        let place = |message: String| format!("{location}: {message}");
+        match self {
+            Self::Unavailable(message) => Self::Unavailable(place(message)),
+            Self::Schema(message) => Self::Schema(place(message)),
+            Self::Collision(message) => Self::Collision(place(message)),
+            Self::Internal(message) => Self::Internal(place(message)),
+            other => other,
+        }
     }
 }
 

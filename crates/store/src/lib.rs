@@ -1,7 +1,7 @@
 //! Keeps accounts, customers and the history of their statuses, on SQLite or PostgreSQL.
 //!
 //! The only crate that knows diesel. What differs between the two databases is in `connection`, `migrations` and the two
-//! files of `writer/`; `import` differs by a lock.
+//! files of `writer/`; `import` differs by a lock, and `copy` by how ids are kept.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -10,11 +10,13 @@
 //! | `writer` | group commit: many changes, one transaction |
 //! | `puts` | what it means to register or change a customer |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
+//! | `copy` | from one store to another, whatever databases they are on |
 //! | `sealing`, `keys`, `encryption` | encryption at rest: of a value, the master keys, and of a whole store |
 //! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
 
 mod accounts;
 mod connection;
+mod copy;
 mod customers;
 mod documents;
 mod email;
@@ -43,6 +45,7 @@ use std::{
 
 pub use accounts::Account;
 pub use connection::{Location, LocationError};
+pub use copy::{CopiedTable, CopyProgress, CopyStage, copy};
 pub use email::{Email, EmailKey, InvalidEmail};
 pub use encryption::{Encryption, Progress};
 pub use erasures::Erasure;
