@@ -11,7 +11,7 @@ use std::{
 
 use diesel::{
     BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl,
-    connection::SimpleConnection, sql_types::Integer,
+    connection::SimpleConnection, dsl::max, sql_types::Integer,
 };
 
 use crate::{
@@ -228,13 +228,15 @@ impl Encryption {
             done: 0,
             total: count(connection)?,
         };
+        // Who is registered from now on has the new key: to follow them would not end before they do.
+        let newest: Option<i64> = customers::table.select(max(customers::id)).first(connection)?;
         let (mut rotated, mut after) = (0, 0);
         loop {
             progress(so_far);
             let began = Instant::now();
             let (looked, wrapped, last) = connection.transaction(|connection| {
                 connection::take_write_lock(connection)?;
-                rewrap_some(connection, &sealing, after)
+                rewrap_some(connection, &sealing, after, newest.unwrap_or_default())
             })?;
             if looked == 0 {
                 return Ok(rotated);
@@ -324,11 +326,12 @@ fn encrypt_documents(
     Ok(bytes)
 }
 
-/// Wraps the keys of customers behind the one with the id `after`. Tells how many it looked at, how many it wrapped, and
+/// Wraps the keys of customers behind the one with the id `after` and up to another. Tells how many it looked at, how many it wrapped, and
 /// the last one's id.
-fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64) -> Result<(u64, u64, i64)> {
+fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64, newest: i64) -> Result<(u64, u64, i64)> {
     let rows: Vec<(i64, i64, String, String, Option<Vec<u8>>)> = customers::table
         .filter(customers::id.gt(after))
+        .filter(customers::id.le(newest))
         .order(customers::id)
         .limit(BATCH)
         .select((
