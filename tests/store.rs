@@ -3,13 +3,15 @@
 use std::{
     pin::Pin,
     str::FromStr,
+    sync::{Arc, Mutex},
     task::Poll,
     time::{Duration, Instant},
 };
 
+use secrecy::{ExposeSecret, SecretString};
 use store::{
-    Authority, Change, Customer, Email, EmailKey, Face, Location, Migrate, NewCustomer, Origin, Principal, Result,
-    Settings, Status, StatusChange, Store,
+    Authority, Change, Customer, Documents, Email, EmailKey, Face, Keys, Location, Migrate, NewCustomer, Origin,
+    Principal, Profile, Put, Registered, Result, Settings, Status, StatusChange, Store,
 };
 
 use crate::support::{Backend, Database};
@@ -35,9 +37,13 @@ macro_rules! on_both {
 mod accounts;
 mod changes;
 mod copy;
+mod documents;
+mod encryption;
+mod erasures;
 mod imports;
 mod migrations;
 mod outage;
+mod puts;
 mod reads;
 mod shared;
 mod sqlite_file;
@@ -50,6 +56,8 @@ struct Bench {
     database: Database,
     store: Store,
     shop: Principal,
+    /// The master keys; none where the store is in clear text.
+    ring: Option<Ring>,
 }
 
 impl Bench {
@@ -60,16 +68,64 @@ impl Bench {
         });
     }
 
+    /// Runs a test on a bench whose store is encrypted.
+    fn sealed(backend: Backend, test: impl AsyncFnOnce(Self)) {
+        block_on(async {
+            test(Self::sealed_on(backend.database()).await).await;
+        });
+    }
+
+    /// Runs a test twice: in clear text and encrypted.
+    fn each(backend: Backend, test: impl AsyncFn(Self)) {
+        Self::run(backend, &test);
+        Self::sealed(backend, &test);
+    }
+
     /// A bench on an empty database.
     async fn on(database: Database) -> Self {
-        let store = open(&database, &Settings::default());
+        Self::with(database, None).await
+    }
+
+    /// A bench on an empty database, whose store is encrypted by a master key with the number 1.
+    async fn sealed_on(database: Database) -> Self {
+        Self::with(database, Some(Ring::new(1))).await
+    }
+
+    async fn with(database: Database, ring: Option<Ring>) -> Self {
+        let store = open(&database, &Settings::default(), ring.as_ref());
         let shop = account(&store, "shop").await;
-        Self { database, store, shop }
+        Self {
+            database,
+            store,
+            shop,
+            ring,
+        }
     }
 
     /// Another store on the same database, as another gateway has it.
     fn another(&self, settings: &Settings) -> Store {
-        open(&self.database, settings)
+        open(&self.database, settings, self.ring.as_ref())
+    }
+
+    /// What registers or changes a customer of the shop.
+    fn wanted(&self, new: NewCustomer) -> Put {
+        Put {
+            principal: self.shop,
+            new,
+            origin: origin("request"),
+            hold: None,
+        }
+    }
+
+    /// Registers or changes a customer of the shop.
+    async fn put(&self, new: NewCustomer) -> Result<Registered> {
+        self.store.put_customer(self.wanted(new), soon()).await
+    }
+
+    /// The images of a customer of the shop.
+    async fn documents(&self, email: &str) -> Documents {
+        let (_, documents) = self.store.documents(self.shop, key(email), soon()).await.unwrap();
+        documents
     }
 
     /// Registers customers of the shop, of whom nothing is known but their addresses.
@@ -134,6 +190,37 @@ impl Bench {
     }
 }
 
+/// Master keys, as a file has them: a test can add to it and take from it, and stores that are open read it again.
+#[derive(Clone)]
+struct Ring {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ring {
+    /// A ring with a new key.
+    fn new(number: u32) -> Self {
+        let ring = Self { lines: Arc::default() };
+        ring.add(number);
+        ring
+    }
+
+    fn add(&self, number: u32) {
+        let line = Keys::generate(number).expose_secret().to_owned();
+        self.lines.lock().unwrap().push(line);
+    }
+
+    fn remove(&self, number: u32) {
+        let line = format!("{number}:");
+        self.lines.lock().unwrap().retain(|other| !other.starts_with(&line));
+    }
+
+    /// The keys, as one program reads them.
+    fn keys(&self) -> Keys {
+        let lines = Arc::clone(&self.lines);
+        Keys::load(move || Ok(SecretString::from(lines.lock().unwrap().join("\n")))).unwrap()
+    }
+}
+
 /// Runs a test. One that hangs fails.
 fn block_on(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread()
@@ -149,12 +236,17 @@ fn block_on(test: impl Future<Output = ()>) {
 }
 
 /// Opens the store on a database.
-fn open(database: &Database, settings: &Settings) -> Store {
-    try_open(database, Migrate::Auto, settings).unwrap()
+fn open(database: &Database, settings: &Settings, ring: Option<&Ring>) -> Store {
+    try_open(database, Migrate::Auto, settings, ring).unwrap()
 }
 
-fn try_open(database: &Database, migrate: Migrate, settings: &Settings) -> Result<Store> {
-    Store::open(&Location::from_str(&database.url).unwrap(), migrate, settings, None)
+fn try_open(database: &Database, migrate: Migrate, settings: &Settings, ring: Option<&Ring>) -> Result<Store> {
+    let keys = ring.map(Ring::keys);
+    Store::open(&location(database), migrate, settings, keys.as_ref())
+}
+
+fn location(database: &Database) -> Location {
+    Location::from_str(&database.url).unwrap()
 }
 
 /// Creates an account, and gives what its credentials allow.
@@ -197,6 +289,44 @@ fn origin(request_id: &str) -> Origin {
 /// A customer of whom nothing is known but the address.
 fn new_customer(email: &str) -> NewCustomer {
     NewCustomer::new(Email::parse(email).unwrap())
+}
+
+/// Every attribute of a customer but the address.
+fn full_profile() -> Profile {
+    Profile {
+        email: String::new(),
+        first_name: "Zoë".to_owned(),
+        last_name: "Canary".to_owned(),
+        address: "1 Test \"Street\"".to_owned(),
+        city: "Teststadt".to_owned(),
+        state: "TS".to_owned(),
+        zip: "00001".to_owned(),
+        date_of_birth: "20000229".to_owned(),
+        phone: "0005550100".to_owned(),
+    }
+}
+
+/// Bytes as an image has them, of which no two images have the same: they are told by their seeds.
+fn image(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+/// A customer with both images.
+fn with_images(email: &str, front: &[u8], back: &[u8]) -> NewCustomer {
+    NewCustomer {
+        documents: Documents {
+            front: front.to_vec().into(),
+            back: back.to_vec().into(),
+        },
+        ..new_customer(email)
+    }
 }
 
 /// Begins a call that is not answered at once: it is queued when this returns.

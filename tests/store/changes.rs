@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::{Bench, STATUSES, account, begin, credentials, origin, poll_once, soon};
 
 on_both![
-    Bench::run;
+    Bench::each;
     a_change_returns_the_customer_as_it_is_afterwards,
     a_change_is_recorded_with_its_cause,
     a_change_that_cannot_be_recorded_is_not_made,

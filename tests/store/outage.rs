@@ -205,9 +205,9 @@ fn a_server_that_is_not_there_is_known_when_a_store_is_opened() {
     let database = Database::on(&cluster);
     let outage = cluster.stop();
     let began = Instant::now();
-    let opened = super::try_open(&database, store::Migrate::Auto, &Settings::default());
+    let opened = super::try_open(&database, store::Migrate::Auto, &Settings::default(), None);
     assert!(matches!(opened, Err(Error::Unavailable(_))));
     assert!(began.elapsed() < BOUND);
     outage.end();
-    super::open(&database, &Settings::default());
+    super::open(&database, &Settings::default(), None);
 }

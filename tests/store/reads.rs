@@ -7,7 +7,7 @@ use store::{Authority, Error, Principal, Status};
 use super::{Bench, STATUSES, account, credentials, key, soon};
 
 on_both![
-    Bench::run;
+    Bench::each;
     a_customer_is_found_by_any_form_of_its_address,
     a_customer_is_found_by_its_own_account_alone,
     a_read_with_credentials_that_no_longer_hold_is_refused_before_anything_is_looked_up,

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use super::{Bench, STATUSES, credentials, key, open, origin, soon};
 
 on_both![
-    Bench::run;
+    Bench::each;
     changes_of_the_same_customers_through_two_stores_lose_nothing,
     credentials_that_one_store_changes_are_refused_by_the_other_at_once,
     what_one_store_has_changed_the_other_reads_at_once,
@@ -91,9 +91,14 @@ async fn what_one_store_has_changed_the_other_reads_at_once(bench: Bench) {
 async fn what_was_changed_is_there_when_the_store_is_opened_again(bench: Bench) {
     bench.register(&["a@example.com"]).await;
     let changed = bench.set("a@example.com", Status::Pass).await.unwrap();
-    let Bench { database, store, shop } = bench;
+    let Bench {
+        database,
+        store,
+        shop,
+        ring,
+    } = bench;
     drop(store);
-    let store = open(&database, &Settings::default());
+    let store = open(&database, &Settings::default(), ring.as_ref());
     let read = store.customer(shop, key("a@example.com"), soon()).await;
     assert_eq!(read.unwrap(), changed);
 }

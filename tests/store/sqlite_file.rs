@@ -6,7 +6,7 @@ use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::Integer};
 use store::{Error, NewCustomer, Profile, Settings, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, block_on, new_customer, recovered, soon};
+use super::{Bench, STATUSES, block_on, image, new_customer, recovered, soon, with_images};
 use crate::support::{Backend, Database, Session};
 
 /// How many changes there are between two checkpoints, at least.
@@ -120,6 +120,19 @@ fn the_wal_is_copied_into_the_database_while_changes_are_made_and_starts_over() 
                 _ => assert!(wal_bytes(&bench.database) < 2 * first, "round {round} added to the WAL"),
             }
         }
+    });
+}
+
+#[test]
+fn the_wal_is_copied_into_the_database_while_images_are_stored_and_starts_over() {
+    test(async |bench| {
+        // More than three times the 64 MiB that the WAL may have, in fewer changes than make a checkpoint due.
+        for number in 0..28_u64 {
+            let new = with_images("a@example.com", &image(number, 8 << 20), &[]);
+            bench.put(new).await.unwrap();
+        }
+        let size = wal_bytes(&bench.database);
+        assert!(size < 160 << 20, "the WAL has {size} bytes");
     });
 }
 

@@ -100,6 +100,13 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Dumps a database.
+    pub fn dump(&self, url: &str) -> Vec<u8> {
+        let output = self.program("pg_dump").args(["-d", url]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
     /// A program of PostgreSQL's, such as `psql`.
     fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))

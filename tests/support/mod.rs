@@ -49,6 +49,15 @@ impl Backend {
             Self::Postgres => Database::on(Cluster::shared()),
         }
     }
+
+    /// Bytes, as SQL writes them.
+    pub fn bytes(self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sqlite => format!("X'{hex}'"),
+            Self::Postgres => format!("'\\x{hex}'::bytea"),
+        }
+    }
 }
 
 /// Asks again and again until there is an answer, for what the program does in its own time. A test fails rather than
@@ -119,6 +128,23 @@ impl Database {
     /// Opens the database past the program.
     pub fn session(&self) -> Session {
         Session::open(self)
+    }
+
+    /// All that is stored, as whoever steals it has it: the files of SQLite, or a dump.
+    pub fn stolen(&self) -> Vec<u8> {
+        match self.backend {
+            Backend::Sqlite => {
+                let mut all = Vec::new();
+                for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.file_name().unwrap().to_string_lossy().starts_with(Self::FILE) {
+                        all.extend(std::fs::read(path).unwrap());
+                    }
+                }
+                all
+            }
+            Backend::Postgres => Cluster::shared().dump(&self.url),
+        }
     }
 
     /// A path in the test's folder.

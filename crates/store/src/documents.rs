@@ -61,7 +61,8 @@ impl Store {
             .write(deadline, move |connection| {
                 let old: Vec<(i64, i16)> = dsl::documents
                     .filter(dsl::upload_time.lt(before))
-                    .order(dsl::upload_time)
+                    // Those of one moment in the order in which they are stored, so that locks are taken in it.
+                    .order((dsl::upload_time, dsl::customer_id, dsl::kind))
                     .limit(most.into())
                     .select((dsl::customer_id, dsl::kind))
                     .load(connection)?;

@@ -4,16 +4,21 @@
 //! encrypted (nobody may use it until that is done), or encrypted. Whoever begins to encrypt it also makes all verified
 //! credentials stale, so that gateways that run without a key look at the state again before their next write.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use diesel::{
-    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl,
-    connection::SimpleConnection,
+    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection, dsl::max, sql_types::Integer,
 };
 
 use crate::{
     EmailKey, Error, Keys, Location, Migrate, Result, Settings,
-    connection::{self, AnyConnection, Connector},
+    connection::{self, AnyConnection, Connector, on_either},
     migrations,
-    puts::columns,
+    puts::{Rows, columns},
     schema::{accounts, customers, documents, encryption::dsl},
     sealing::{CustomerKey, Kind, Owner, Sealer, Sealing},
     statements::Row,
@@ -24,6 +29,9 @@ const BEGUN: i16 = 1;
 
 /// The store is encrypted.
 const DONE: i16 = 2;
+
+/// What `encryption` says: the state, and the index key as it is stored. None in a clear store.
+pub(crate) type State = Option<(i16, Vec<u8>)>;
 
 /// How many customers are converted in one transaction at most.
 const BATCH: i64 = 500;
@@ -42,7 +50,12 @@ pub struct Progress {
 
 /// How an open store writes personal data. A store with keys and without customers becomes encrypted here.
 pub(crate) fn begin(connection: &mut AnyConnection, keys: Option<&Keys>) -> Result<Sealing> {
-    match (state(connection)?, keys) {
+    let found = state(connection).map_err(|error| match error {
+        // With a schema that was not looked at, the table may not be there.
+        Error::Internal(message) => Error::Schema(format!("the store cannot be opened as it is: {message}")),
+        other => other,
+    })?;
+    match (found, keys) {
         (None, None) => Ok(Sealing::Clear),
         (None, Some(keys)) => {
             connection.transaction(|connection| {
@@ -82,27 +95,31 @@ fn sealed(keys: &Keys, index_key: &[u8]) -> Result<Sealing> {
 
 /// Makes sure that the store is still as it was when it was opened.
 pub(crate) fn confirm(connection: &mut AnyConnection, sealing: &Sealing) -> Result<()> {
-    match (state(connection)?, sealing) {
-        (None, Sealing::Clear) | (Some((DONE, _)), Sealing::Sealed(_)) => Ok(()),
+    confirm_by(state(connection)?, sealing)
+}
+
+/// Makes sure that the store is still as it was when it was opened, by what its state is now.
+pub(crate) fn confirm_by(state: State, sealing: &Sealing) -> Result<()> {
+    match (state, sealing) {
+        (None, Sealing::Clear) => Ok(()),
+        (Some((DONE, index_key)), Sealing::Sealed(sealer)) => sealer.keep_up(&index_key),
         _ => Err(Error::Unavailable(
             "the store has been encrypted since it was opened: start again with its key".to_owned(),
         )),
     }
 }
 
-/// The state, and the index key; none in a clear store.
-fn state(connection: &mut AnyConnection) -> Result<Option<(i16, Vec<u8>)>> {
-    Ok(dsl::encryption
-        .select((dsl::state, dsl::index_key))
-        .first(connection)
-        .optional()?)
+fn state(connection: &mut AnyConnection) -> Result<State> {
+    on_either!(connection, rows => rows.encryption())
 }
 
-/// Keeps everybody else from writing customers until the transaction ends.
+/// Keeps everybody else from writing customers until the transaction ends. The accounts come first, as for an import.
 fn lock(connection: &mut AnyConnection) -> Result<()> {
     match connection {
         AnyConnection::Sqlite(_) => connection::take_write_lock(connection),
-        AnyConnection::Postgres(connection) => Ok(connection.batch_execute("LOCK TABLE customers IN EXCLUSIVE MODE")?),
+        AnyConnection::Postgres(connection) => Ok(connection.batch_execute(
+            "LOCK TABLE accounts IN SHARE ROW EXCLUSIVE MODE; LOCK TABLE customers IN EXCLUSIVE MODE",
+        )?),
     }
 }
 
@@ -161,7 +178,7 @@ impl Encryption {
             return Ok(0);
         }
         let mut so_far = Progress {
-            done: 0,
+            done: encrypted_count(connection)?,
             total: count(connection)?,
         };
         let mut encrypted = 0;
@@ -184,8 +201,8 @@ impl Encryption {
         Ok(encrypted)
     }
 
-    /// Wraps every customer's key by the newest master key, also while gateways serve. Gives how many were wrapped by an
-    /// older one.
+    /// Wraps every customer's key by the newest master key, also while gateways serve: once the index key is wrapped by
+    /// it, they register nobody under an older one. Gives how many were wrapped by an older one.
     ///
     /// # Errors
     /// Those of the database; it can be run again. [`Error::Keys`] when the store is not encrypted, or by other keys.
@@ -194,35 +211,9 @@ impl Encryption {
         let Sealing::Sealed(sealer) = begin(connection, Some(keys))? else {
             return Err(Error::Keys("the store is not encrypted".to_owned()));
         };
-        let sealing = Sealing::Sealed(sealer.clone());
-        let mut rotated = 0;
-        // A gateway may wrap a new customer's key by an older master key until it has met the new one.
-        loop {
-            let before = rotated;
-            let mut so_far = Progress {
-                done: 0,
-                total: count(connection)?,
-            };
-            let mut after = 0;
-            loop {
-                progress(so_far);
-                let (looked, wrapped, last) = connection.transaction(|connection| {
-                    connection::take_write_lock(connection)?;
-                    rewrap_some(connection, &sealing, after)
-                })?;
-                if looked == 0 {
-                    break;
-                }
-                rotated += wrapped;
-                so_far.done += looked;
-                after = last;
-            }
-            if rotated == before {
-                break;
-            }
-        }
         connection.transaction(|connection| {
-            connection::take_write_lock(connection)?;
+            // Those who are registering somebody are waited for.
+            lock(connection)?;
             if let Some((_, index_key)) = state(connection)?
                 && let Some(wrapped) = sealer.rewrap_index_key(&index_key)?
             {
@@ -232,12 +223,50 @@ impl Encryption {
             }
             Ok::<_, Error>(())
         })?;
-        Ok(rotated)
+        let sealing = Sealing::Sealed(sealer);
+        let mut so_far = Progress {
+            done: 0,
+            total: count(connection)?,
+        };
+        // Who is registered from now on has the new key: to follow them would not end before they do.
+        let newest: Option<i64> = customers::table.select(max(customers::id)).first(connection)?;
+        let (mut rotated, mut after) = (0, 0);
+        loop {
+            progress(so_far);
+            let began = Instant::now();
+            let (looked, wrapped, last) = connection.transaction(|connection| {
+                connection::take_write_lock(connection)?;
+                rewrap_some(connection, &sealing, after, newest.unwrap_or_default())
+            })?;
+            if looked == 0 {
+                return Ok(rotated);
+            }
+            rotated += wrapped;
+            so_far.done += looked;
+            after = last;
+            make_room(connection, began.elapsed());
+        }
+    }
+}
+
+/// Lets others write for as long as a batch took. Whoever waits for SQLite's lock only looks now and then whether it is
+/// free: one that is taken again at once is never seen to be.
+fn make_room(connection: &AnyConnection, pause: Duration) {
+    if let AnyConnection::Sqlite(_) = connection {
+        thread::sleep(pause);
     }
 }
 
 fn count(connection: &mut AnyConnection) -> Result<u64> {
     let count: i64 = customers::table.count().get_result(connection)?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+fn encrypted_count(connection: &mut AnyConnection) -> Result<u64> {
+    let count: i64 = customers::table
+        .filter(customers::data_key.is_not_null())
+        .count()
+        .get_result(connection)?;
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
@@ -297,11 +326,12 @@ fn encrypt_documents(
     Ok(bytes)
 }
 
-/// Wraps the keys of customers behind the one with the id `after`. Tells how many it looked at, how many it wrapped, and
+/// Wraps the keys of customers behind the one with the id `after` and up to another. Tells how many it looked at, how many it wrapped, and
 /// the last one's id.
-fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64) -> Result<(u64, u64, i64)> {
+fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64, newest: i64) -> Result<(u64, u64, i64)> {
     let rows: Vec<(i64, i64, String, String, Option<Vec<u8>>)> = customers::table
         .filter(customers::id.gt(after))
+        .filter(customers::id.le(newest))
         .order(customers::id)
         .limit(BATCH)
         .select((
@@ -331,17 +361,32 @@ fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64) ->
     Ok((rows.len() as u64, wrapped, last))
 }
 
+/// What SQLite says of a checkpoint.
+#[derive(QueryableByName)]
+struct Checkpoint {
+    /// Not 0 when a reader or a writer was in the way.
+    #[diesel(sql_type = Integer)]
+    busy: i32,
+}
+
 /// Rewrites the files of the database without what was deleted or replaced.
 fn scrub(connection: &mut AnyConnection) -> Result<()> {
     match connection {
         AnyConnection::Sqlite(connection) => {
-            connection.batch_execute("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
+            connection.batch_execute("VACUUM")?;
+            let checkpoint: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(connection)?;
+            if checkpoint.busy != 0 {
+                return Err(Error::Unavailable(
+                    "another program reads the store, and its WAL still has clear text: run this again".to_owned(),
+                ));
+            }
         }
         AnyConnection::Postgres(connection) => {
             connection.batch_execute("SET statement_timeout = 0")?;
-            // Each alone: it runs in no transaction, and many statements at once are one.
+            // Each alone: it runs in no transaction, and many statements at once are one. What the planner knows of the
+            // columns quotes them.
             for table in ["customers", "documents"] {
-                connection.batch_execute(&format!("VACUUM FULL {table}"))?;
+                connection.batch_execute(&format!("VACUUM (FULL, ANALYZE) {table}"))?;
             }
         }
     }

@@ -7,7 +7,6 @@ use diesel::{Connection, ExpressionMethods, QueryDsl, RunQueryDsl};
 use crate::{
     Authority, EmailKey, Error, NewCustomer, Origin, Principal, Put, Result, Store,
     connection::{AnyConnection, on_either},
-    encryption,
     puts::{self, Held, Outcome, Wanted},
     sealing::Sealing,
 };
@@ -74,7 +73,6 @@ fn import(connection: &mut AnyConnection, sealing: &Sealing, account: i64, puts:
     let wanted: Vec<Wanted<'_>> = puts.iter().map(|(put, email_key)| Wanted { put, email_key }).collect();
     connection.transaction(|connection| {
         take_turns(connection, account)?;
-        encryption::confirm(connection, sealing)?;
         let outcomes = on_either!(connection, rows => puts::put_all(rows, sealing, &wanted, Held::Wait))?;
         let mut done = Imported::default();
         for outcome in outcomes {

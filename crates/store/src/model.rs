@@ -232,6 +232,11 @@ impl Documents {
 
     /// The number of the back side in the database.
     pub(crate) const BACK: i16 = 2;
+
+    /// How many bytes they have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.front.len() + self.back.len()
+    }
 }
 
 /// Personal data: never printed by accident.

@@ -4,11 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use diesel::{ExpressionMethods, Insertable, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection, upsert::excluded};
+use diesel::{
+    ExpressionMethods, Insertable, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection,
+    upsert::excluded,
+};
 use uuid::Uuid;
 
 use crate::{
-    Documents, Error, Field, NewCustomer, Origin, Profile, Put, Result, Status, model,
+    Documents, Error, Field, NewCustomer, Origin, Profile, Put, Result, Status, encryption, model,
     schema::{accounts, customers, documents, status_changes},
     sealing::{CustomerKey, Kind, Owner, Sealing},
     statements::{self, Row},
@@ -41,6 +44,9 @@ pub(crate) enum Held {
 
 /// What a database does for a change of customers, inside a transaction.
 pub(crate) trait Rows {
+    /// What is known of the store's encryption.
+    fn encryption(&mut self) -> Result<encryption::State>;
+
     /// The credential version of each account, and whether it is enabled.
     fn accounts(&mut self, ids: &[i64]) -> Result<HashMap<i64, (i64, bool)>>;
 
@@ -134,6 +140,15 @@ pub(crate) use columns;
 macro_rules! rows {
     ($connection:ty, lock($query:ident, $held:ident): $lock:expr, insert($rows:ident): $insert:expr) => {
         impl Rows for $connection {
+            fn encryption(&mut self) -> Result<encryption::State> {
+                use crate::schema::encryption::dsl;
+
+                Ok(dsl::encryption
+                    .select((dsl::state, dsl::index_key))
+                    .first(self)
+                    .optional()?)
+            }
+
             fn accounts(&mut self, ids: &[i64]) -> Result<HashMap<i64, (i64, bool)>> {
                 use accounts::dsl;
 
@@ -264,7 +279,9 @@ pub(crate) fn put_all(
             stored.insert((*account, key), row);
         }
     }
-    // Not before the rows are locked: whoever encrypts the store keeps them locked while it makes credentials stale.
+    // Not before the rows are locked: whoever encrypts the store, or changes its master key, keeps them locked while it
+    // says so.
+    encryption::confirm_by(rows.encryption()?, sealing)?;
     let permits = rows.accounts(&keys.into_keys().collect::<Vec<_>>())?;
     let refused = |wanted: &Wanted<'_>| {
         statements::permit_by(&wanted.put.principal, permits.get(&wanted.account()).copied()).err()
@@ -283,8 +300,8 @@ pub(crate) fn put_all(
 
     let mut new: Vec<NewRow<'_>> = plans.iter().flatten().filter_map(Plan::new_row).collect();
     if held == Held::Skip {
-        // In one order: two writers that register the same customers then never wait for each other in a circle. Imports
-        // follow each other, and keep the order of their file, which is what an export gives back.
+        // In one order: two batches that register the same customers then never wait for each other in a circle. An
+        // import keeps the order that it was given; if it meets a batch in a circle, one of the two is made again.
         new.sort_by_key(|row| (row.account_id, row.email_key));
     }
     let created = register(rows, &new)?;
@@ -332,7 +349,8 @@ struct Plan<'a> {
     changed: bool,
     /// Whether the status is not what is stored, and what that is.
     status_changed: Option<Option<i16>>,
-    documents: Vec<(i16, Option<Vec<u8>>)>,
+    /// What seals the images. That is not done before each is stored: a batch of them would be in memory twice.
+    key: CustomerKey,
 }
 
 impl<'a> Plan<'a> {
@@ -351,7 +369,6 @@ impl<'a> Plan<'a> {
         let mut profile = new.profile.clone();
         new.email.as_str().clone_into(&mut profile.email);
         let profile = key.seal(owner, Kind::Profile, &to_json(&profile)?)?;
-        let documents = wanted.documents(owner, &key)?;
         Ok(Self {
             account: wanted.account(),
             email_key: wanted.email_key,
@@ -369,7 +386,7 @@ impl<'a> Plan<'a> {
             },
             changed: true,
             status_changed: Some(None),
-            documents,
+            key,
         })
     }
 
@@ -384,13 +401,14 @@ impl<'a> Plan<'a> {
             true => None,
             false => Some(key.seal(owner, Kind::Profile, &to_json(&profile)?)?),
         };
-        let documents = wanted.documents(owner, &key)?;
 
         let reference = new.laid_over(Field::Reference, &row.reference, &new.reference);
         let status = new.status.map_or(row.status, |status| status as i16);
         let status_changed = (status != row.status).then_some(Some(row.status));
-        let changed =
-            sealed.is_some() || *reference != row.reference || status_changed.is_some() || !documents.is_empty();
+        let changed = sealed.is_some()
+            || *reference != row.reference
+            || status_changed.is_some()
+            || wanted.documents().next().is_some();
         if changed {
             row.reference = reference.to_owned();
             row.profile = sealed.unwrap_or(row.profile);
@@ -406,7 +424,7 @@ impl<'a> Plan<'a> {
             row,
             changed,
             status_changed,
-            documents,
+            key,
         })
     }
 
@@ -473,15 +491,16 @@ impl<'a> Placed<'a> {
                 change_time: row.update_time,
             });
         }
-        for (kind, content) in plan.documents {
-            match content {
-                Some(content) => rows.put_document(&NewDocument {
+        let owner = row.owner(plan.account, plan.email_key);
+        for (kind, image) in wanted.documents() {
+            match image {
+                Some(image) => rows.put_document(&NewDocument {
                     customer_id: id,
-                    kind,
-                    content,
+                    kind: kind.document(),
+                    content: plan.key.seal(owner, kind, image)?,
                     upload_time: now,
                 })?,
-                None => rows.delete_document(id, kind)?,
+                None => rows.delete_document(id, kind.document())?,
             }
         }
         Ok(Written { row, created: is_new })
@@ -502,21 +521,13 @@ impl<'a> Wanted<'a> {
     }
 
     /// What is to become of the images: none of one that is to be deleted.
-    fn documents(&self, owner: Owner<'_>, key: &CustomerKey) -> Result<Vec<(i16, Option<Vec<u8>>)>> {
+    fn documents(&self) -> impl Iterator<Item = (Kind, Option<&'a [u8]>)> {
         let new = &self.put.new;
         let Documents { front, back } = &new.documents;
-        let mut documents = Vec::new();
-        for (field, kind, number, image) in [
-            (Field::Front, Kind::Front, Documents::FRONT, front),
-            (Field::Back, Kind::Back, Documents::BACK, back),
-        ] {
-            if !image.is_empty() {
-                documents.push((number, Some(key.seal(owner, kind, image)?)));
-            } else if new.cleared.contains(&field) {
-                documents.push((number, None));
-            }
-        }
-        Ok(documents)
+        [(Field::Front, Kind::Front, front), (Field::Back, Kind::Back, back)]
+            .into_iter()
+            .filter(|(field, _, image)| !image.is_empty() || new.cleared.contains(field))
+            .map(|(_, kind, image)| (kind, (!image.is_empty()).then_some(&image[..])))
     }
 }
 

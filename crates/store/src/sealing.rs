@@ -184,15 +184,34 @@ impl Owner<'_> {
 impl Sealer {
     /// What seals a store that has this index key, stored wrapped.
     pub(crate) fn open(keys: &Keys, index_key: &[u8]) -> Result<Self> {
+        let index = match unwrap(keys, index_key, INDEX) {
+            Ok((_, index)) => index,
+            Err(Error::Internal(_)) => {
+                return Err(Error::Keys(
+                    "the master keys are not those that the store was encrypted with".to_owned(),
+                ));
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             keys: keys.clone(),
-            index: unwrap(keys, index_key, INDEX)?.1,
+            index,
         })
     }
 
     /// A new index key, as it is stored.
     pub(crate) fn new_index_key(keys: &Keys) -> Result<Vec<u8>> {
         wrap(keys, &random_key(), INDEX)
+    }
+
+    /// Makes sure that what is new is not wrapped by an older master key than the stored index key is: the keys that
+    /// are older may be gone from the ring at any moment.
+    pub(crate) fn keep_up(&self, index_key: &[u8]) -> Result<()> {
+        let (number, _) = header(index_key).ok_or_else(|| damaged(Kind::IndexKey))?;
+        if number > self.keys.current() {
+            self.keys.numbered(number)?;
+        }
+        Ok(())
     }
 
     /// Wraps a stored index key by the newest master key; none if it is so already.
@@ -233,12 +252,16 @@ fn wrap(keys: &Keys, key: &Key, owner: &[u8]) -> Result<Vec<u8>> {
 /// The number of the master key that wrapped a key, and the key.
 fn unwrap(keys: &Keys, wrapped: &[u8], owner: &[u8]) -> Result<(u32, Key)> {
     let kind = kind_of(owner);
-    let parts = wrapped.strip_prefix(&[FORMAT]).and_then(<[u8]>::split_first_chunk::<4>);
-    let (number, sealed) = parts.ok_or_else(|| damaged(kind))?;
-    let number = u32::from_le_bytes(*number);
+    let (number, sealed) = header(wrapped).ok_or_else(|| damaged(kind))?;
     let key = open(&*keys.numbered(number)?, sealed, &bound(owner, kind, number)).map(Zeroizing::new);
     let key = key.and_then(|key| <[u8; KEY]>::try_from(key.as_slice()).ok());
     Ok((number, Zeroizing::new(key.ok_or_else(|| damaged(kind))?)))
+}
+
+/// The number of the master key that wrapped a key, and what follows it.
+fn header(wrapped: &[u8]) -> Option<(u32, &[u8])> {
+    let (number, sealed) = wrapped.strip_prefix(&[FORMAT])?.split_first_chunk()?;
+    Some((u32::from_le_bytes(*number), sealed))
 }
 
 fn rewrap(keys: &Keys, wrapped: &[u8], owner: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -283,4 +306,200 @@ fn damaged(kind: Kind) -> Error {
     Error::Internal(format!(
         "a sealed value ({kind:?}) does not open: it was changed, moved from another place, or sealed with other keys"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::{ExposeSecret, SecretString};
+
+    use super::*;
+    use crate::Email;
+
+    const OWNER: Owner<'_> = Owner {
+        account: 7,
+        public_id: "public",
+        email_key: "index",
+    };
+
+    /// Every owner that differs from it in one thing, and two that would read the same without the lengths.
+    fn others() -> [Owner<'static>; 5] {
+        [
+            Owner { account: 8, ..OWNER },
+            Owner {
+                public_id: "other",
+                ..OWNER
+            },
+            Owner {
+                email_key: "other",
+                ..OWNER
+            },
+            Owner {
+                public_id: "publici",
+                email_key: "ndex",
+                ..OWNER
+            },
+            Owner {
+                public_id: "",
+                email_key: "publicindex",
+                ..OWNER
+            },
+        ]
+    }
+
+    fn keys(numbers: &[u32]) -> Keys {
+        let lines: Vec<_> = numbers
+            .iter()
+            .map(|number| Keys::generate(*number).expose_secret().to_owned())
+            .collect();
+        Keys::load(move || Ok(SecretString::from(lines.join("\n")))).unwrap()
+    }
+
+    fn sealing(keys: &Keys) -> Sealing {
+        Sealing::Sealed(Sealer::open(keys, &Sealer::new_index_key(keys).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened() {
+        let sealing = sealing(&keys(&[1]));
+        let (key, wrapped) = sealing.new_key(OWNER).unwrap();
+        for value in [&b""[..], b"x", &[7; 100_000]] {
+            let sealed = key.seal(OWNER, Kind::Profile, value).unwrap();
+            assert_ne!(sealed, key.seal(OWNER, Kind::Profile, value).unwrap(), "never the same");
+            let again = sealing.key(OWNER, wrapped.as_deref()).unwrap();
+            assert_eq!(again.open(OWNER, Kind::Profile, sealed).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn in_clear_text_a_value_is_stored_as_it_is() {
+        let (key, wrapped) = Sealing::Clear.new_key(OWNER).unwrap();
+        assert_eq!(wrapped, None);
+        assert_eq!(key.seal(OWNER, Kind::Profile, b"value").unwrap(), b"value");
+        assert_eq!(key.open(OWNER, Kind::Profile, b"value".to_vec()).unwrap(), b"value");
+        let email = Email::parse("A@example.com").unwrap();
+        assert_eq!(Sealing::Clear.index(7, email.key()), "a@example.com");
+    }
+
+    #[test]
+    fn clear_text_and_sealed_values_are_not_taken_for_each_other() {
+        let sealing = sealing(&keys(&[1]));
+        let (_, wrapped) = sealing.new_key(OWNER).unwrap();
+        assert!(sealing.key(OWNER, None).is_err());
+        assert!(Sealing::Clear.key(OWNER, wrapped.as_deref()).is_err());
+    }
+
+    #[test]
+    fn a_wrapped_key_of_which_any_bit_was_changed_is_refused() {
+        // There are many numbers that a changed one could be.
+        let sealing = sealing(&keys(&[1, 2, 3, 5, 9]));
+        let (_, wrapped) = sealing.new_key(OWNER).unwrap();
+        let wrapped = wrapped.unwrap();
+        for at in 0..wrapped.len() {
+            for bit in 0..8 {
+                let mut changed = wrapped.clone();
+                changed[at] ^= 1 << bit;
+                assert!(sealing.key(OWNER, Some(&changed)).is_err(), "byte {at}, bit {bit}");
+            }
+            assert!(sealing.key(OWNER, Some(&wrapped[..at])).is_err(), "{at} bytes");
+        }
+        let longer = [&wrapped[..], &[0]].concat();
+        assert!(sealing.key(OWNER, Some(&longer)).is_err());
+    }
+
+    #[test]
+    fn a_record_of_which_any_bit_was_changed_is_refused() {
+        let (key, _) = sealing(&keys(&[1])).new_key(OWNER).unwrap();
+        let sealed = key.seal(OWNER, Kind::Profile, b"a record").unwrap();
+        let open = |sealed: &[u8]| key.open(OWNER, Kind::Profile, sealed.to_vec());
+        for at in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut changed = sealed.clone();
+                changed[at] ^= 1 << bit;
+                assert!(open(&changed).is_err(), "byte {at}, bit {bit}");
+            }
+            assert!(open(&sealed[..at]).is_err(), "{at} bytes");
+        }
+        assert!(open(&[&sealed[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn what_was_moved_is_refused() {
+        let sealing = sealing(&keys(&[1]));
+        let (key, wrapped) = sealing.new_key(OWNER).unwrap();
+        let sealed = key.seal(OWNER, Kind::Front, b"an image").unwrap();
+        for other in others() {
+            assert!(sealing.key(other, wrapped.as_deref()).is_err());
+            assert!(key.open(other, Kind::Front, sealed.clone()).is_err());
+        }
+        for kind in [Kind::DataKey, Kind::Profile, Kind::Back, Kind::IndexKey] {
+            assert!(key.open(OWNER, kind, sealed.clone()).is_err(), "{kind:?}");
+        }
+        let (other, _) = sealing.new_key(OWNER).unwrap();
+        assert!(
+            other.open(OWNER, Kind::Front, sealed).is_err(),
+            "another key of the same customer"
+        );
+    }
+
+    #[test]
+    fn a_wrapped_key_holds_for_its_purpose_and_its_store() {
+        let one = keys(&[1]);
+        let index_key = Sealer::new_index_key(&one).unwrap();
+        let (_, data_key) = sealing(&one).new_key(OWNER).unwrap();
+        assert!(Sealer::open(&one, &data_key.clone().unwrap()).is_err());
+        assert!(sealing(&one).key(OWNER, Some(&index_key)).is_err());
+        let other = keys(&[1]);
+        assert!(matches!(Sealer::open(&other, &index_key), Err(Error::Keys(_))));
+        assert!(sealing(&other).key(OWNER, data_key.as_deref()).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_wrapped_anew_is_the_same_under_the_newest_number() {
+        let line = |number| Keys::generate(number).expose_secret().to_owned();
+        let (old, new) = (line(1), line(9));
+        let ring = |text: String| Keys::load(move || Ok(SecretString::from(text.clone()))).unwrap();
+        let index_key = Sealer::new_index_key(&ring(old.clone())).unwrap();
+        let of = |text: &str| Sealing::Sealed(Sealer::open(&ring(text.to_owned()), &index_key).unwrap());
+        let (before, after) = (of(&old), of(&format!("{old}\n{new}")));
+
+        let (key, wrapped) = before.new_key(OWNER).unwrap();
+        let wrapped = wrapped.unwrap();
+        assert_eq!(
+            before.rewrap(OWNER, &wrapped).unwrap(),
+            None,
+            "it is by the newest already"
+        );
+        let anew = after.rewrap(OWNER, &wrapped).unwrap().unwrap();
+        assert_eq!(after.rewrap(OWNER, &anew).unwrap(), None);
+        assert_eq!(header(&anew).unwrap().0, 9);
+        assert!(matches!(before.key(OWNER, Some(&anew)), Err(Error::Keys(_))));
+        assert!(after.rewrap(others()[0], &wrapped).is_err());
+
+        let sealed = key.seal(OWNER, Kind::Profile, b"a record").unwrap();
+        let again = after.key(OWNER, Some(&anew)).unwrap();
+        assert_eq!(again.open(OWNER, Kind::Profile, sealed).unwrap(), b"a record");
+        let email = Email::parse("a@example.com").unwrap();
+        assert_eq!(before.index(7, email.key()), after.index(7, email.key()));
+    }
+
+    #[test]
+    fn an_address_is_found_by_another_index_in_every_account_and_store() {
+        let keys = keys(&[1]);
+        let (one, other) = (sealing(&keys), sealing(&keys));
+        let [a, b] = ["a@example.com", "b@example.com"].map(|email| Email::parse(email).unwrap());
+        let index = one.index(7, a.key());
+        assert_eq!(index.len(), 64);
+        assert_eq!(index, one.index(7, Email::parse("A@EXAMPLE.com").unwrap().key()));
+        for another in [one.index(8, a.key()), one.index(7, b.key()), other.index(7, a.key())] {
+            assert_ne!(another, index);
+        }
+        assert!(!index.contains("example"));
+    }
+
+    #[test]
+    fn a_key_is_not_printed() {
+        let sealing = sealing(&keys(&[1]));
+        assert_eq!(format!("{sealing:?}"), "Sealed(..)");
+        assert_eq!(format!("{:?}", Sealing::Clear), "Clear");
+    }
 }

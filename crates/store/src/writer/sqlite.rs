@@ -28,6 +28,9 @@ use crate::{
 /// After how many changes the WAL is copied into the database.
 const CHECKPOINT_EVERY: usize = 4_000;
 
+/// How many bytes of images count as a change: about what a change takes of the WAL.
+const CHANGE_BYTES: usize = 8 * 1_024;
+
 /// How many pages the WAL may have before writing pauses for the rest of a checkpoint: 64 MiB of pages of 1 KiB.
 /// Without it a WAL that is written all the time would never start over.
 const WAL_CAP: i32 = 64 * 1_024;
@@ -78,8 +81,14 @@ impl Applier {
     fn run<T>(&mut self, work: impl FnOnce(&mut SqliteConnection) -> Result<T>) -> Result<T> {
         let open = || {
             let mut connection = self.connector.connect_sqlite(&self.path)?;
-            // It deletes nothing but what is replaced at once.
-            connection.batch_execute("PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = FAST")?;
+            // What is sealed and no longer needed may lie in free pages for a while: FAST does not write them for that.
+            let secure = match &self.sealing {
+                Sealing::Clear => "ON",
+                Sealing::Sealed(_) => "FAST",
+            };
+            connection.batch_execute(&format!(
+                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}"
+            ))?;
             Ok(connection)
         };
         self.connection.run(open, work)
@@ -107,7 +116,7 @@ impl Apply for Applier {
                 })
             })?
         };
-        self.changes += batch.len();
+        self.changes += batch.iter().map(|work| weight(work)).sum::<usize>();
         if self.changes >= CHECKPOINT_EVERY {
             self.changes = 0;
             // One that is under way or asked for already is enough.
@@ -131,6 +140,14 @@ impl Drop for Applier {
         if let Some(checkpointer) = self.checkpointer.take() {
             let _ = checkpointer.join();
         }
+    }
+}
+
+/// For how many changes a piece of work counts.
+fn weight(work: &Work) -> usize {
+    match &work.task {
+        Task::SetStatus(_) => 1,
+        Task::Put(put) => 1 + put.new.documents.bytes() / CHANGE_BYTES,
     }
 }
 
