@@ -163,7 +163,7 @@ fn a_wrong_variable_is_one_line_and_exit_code_2() {
         (
             "DCAMS_RETAIN_DOCUMENTS_FOR",
             "long",
-            "--retain-documents-for <DURATION>",
+            "--retain-documents-for <AGE>",
         ),
     ] {
         let line = run(program().arg("serve").env(name, value), "").fails(2);
