@@ -216,7 +216,7 @@ async fn erase(store: &Store, principal: Principal, email: &str) {
 
 /// A store with all there can be in it, closed again.
 fn filled(database: &Database) {
-    block_on(async { fill(&open(database, &Settings::default())).await });
+    block_on(async { fill(&open(database, &Settings::default(), None)).await });
 }
 
 /// The last id that was given to a customer in a database.
@@ -257,7 +257,7 @@ fn a_copy_has_every_row_of_every_table(from: Database, to: Database) {
 
     // It works as a store.
     block_on(async {
-        let store = open(&to, &Settings::default());
+        let store = open(&to, &Settings::default(), None);
         let shop = credentials(&store, "shop").await;
         let (customer, documents) = store.documents(shop, key(&email(200)), soon()).await.unwrap();
         assert_eq!(customer.reference, "00200");
@@ -333,7 +333,7 @@ fn a_copy_that_was_interrupted_anywhere_goes_on_where_it_ended(from: Database, t
 
 /// How many customers a copy has so far; none before it has been begun.
 fn customers_in(to: &Database) -> u64 {
-    match try_open(to, Migrate::Check, &Settings::default()) {
+    match try_open(to, Migrate::Check, &Settings::default(), None) {
         Ok(_) => to
             .session()
             .number("(SELECT count(*) FROM customers)")
@@ -440,7 +440,7 @@ fn an_id_that_was_ever_given_does_not_come_back(from: Database, to: Database) {
         ));
         copy(&bench.database, &to).unwrap();
 
-        let copied = open(&to, &Settings::default());
+        let copied = open(&to, &Settings::default(), None);
         let shop = credentials(&copied, "shop").await;
         let register = async |email: &str| {
             let new = vec![new_customer(email)];
@@ -464,7 +464,7 @@ fn an_id_that_was_ever_given_does_not_come_back(from: Database, to: Database) {
         });
         copy(&to, &third).unwrap();
         assert_same(&to, &third);
-        let copied = open(&third, &Settings::default());
+        let copied = open(&third, &Settings::default(), None);
         let shop = credentials(&copied, "shop").await;
         let new = vec![new_customer("e@example.com")];
         copied
@@ -515,7 +515,7 @@ fn a_source_with_an_old_schema_or_none_is_refused(from: Database, to: Database) 
         }
         Backend::Postgres => assert!(message.contains("not up to date"), "{message}"),
     }
-    try_open(&from, Migrate::Auto, &Settings::default()).unwrap();
+    try_open(&from, Migrate::Auto, &Settings::default(), None).unwrap();
     from.session()
         .execute("DELETE FROM __diesel_schema_migrations WHERE version LIKE '20261124%'");
     let message = refused();
@@ -544,7 +544,7 @@ fn large_images_go_a_few_at_a_time(from: Database, to: Database) {
         .unwrap();
         // A page begins no image beyond 16 MiB, and no customer's images are parted.
         assert_eq!(steps, [0, 2, 4, 6]);
-        let store = open(&to, &Settings::default());
+        let store = open(&to, &Settings::default(), None);
         let shop = credentials(&store, "shop").await;
         let (_, documents) = store.documents(shop, key(&email(2)), soon()).await.unwrap();
         assert!(documents == images(2, 10 * 1024 * 1024));
@@ -552,7 +552,7 @@ fn large_images_go_a_few_at_a_time(from: Database, to: Database) {
 }
 
 fn an_empty_store_can_be_copied(from: Database, to: Database) {
-    drop(open(&from, &Settings::default()));
+    drop(open(&from, &Settings::default(), None));
     let tables = copy(&from, &to).unwrap();
     assert!(tables.iter().all(|table| table.rows == 0));
     // The first of everything is still the first.

@@ -144,7 +144,7 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget) -> grpc::Setting
 fn rest_settings(options: &ServeOptions) -> rest::Settings {
     rest::Settings {
         // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
-        document_body_limit: options.document_limit.saturating_mul(14) / 5,
+        document_body_limit: options.documents.limit.saturating_mul(14) / 5,
         ..rest::Settings::default()
     }
 }
