@@ -37,7 +37,7 @@ impl Store {
     pub async fn put_customer(&self, put: Put, deadline: Instant) -> Result<Registered> {
         let account = put.principal.account;
         let email_key = self.sealing.index(account, put.new.email.key());
-        self.write(Task::Put(put), account, email_key, deadline).await
+        self.write(Task::Put(Box::new(put)), account, email_key, deadline).await
     }
 
     /// Hands a task to the writer, and opens what it wrote: not on the writer's thread, for which everybody waits.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use diesel::{
-    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl,
-    connection::SimpleConnection, dsl::max, sql_types::Integer,
+    BoolExpressionMethods, Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension, QueryDsl,
+    Queryable, QueryableByName, RunQueryDsl, connection::SimpleConnection, dsl::max, sql_types::Integer,
 };
 
 use crate::{
@@ -326,12 +326,23 @@ fn encrypt_documents(
     Ok(bytes)
 }
 
-/// Wraps the keys of customers behind the one with the id `after` and up to another. Tells how many it looked at, how many it wrapped, and
-/// the last one's id.
+/// A customer's key as it is stored, and whose it is.
+#[derive(Queryable)]
+struct Wrapped {
+    id: i64,
+    account: i64,
+    public_id: String,
+    email_key: String,
+    data_key: Vec<u8>,
+}
+
+/// Wraps the keys of customers behind the one with the id `after` and up to `newest`. Tells how many it looked at, how many
+/// it wrapped, and the last one's id.
 fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64, newest: i64) -> Result<(u64, u64, i64)> {
-    let rows: Vec<(i64, i64, String, String, Option<Vec<u8>>)> = customers::table
+    let rows: Vec<Wrapped> = customers::table
         .filter(customers::id.gt(after))
         .filter(customers::id.le(newest))
+        .filter(customers::data_key.is_not_null())
         .order(customers::id)
         .limit(BATCH)
         .select((
@@ -339,20 +350,19 @@ fn rewrap_some(connection: &mut AnyConnection, sealing: &Sealing, after: i64, ne
             customers::account_id,
             customers::public_id,
             customers::email_key,
-            customers::data_key,
+            customers::data_key.assume_not_null(),
         ))
         .load(connection)?;
     let (mut wrapped, mut last) = (0, after);
-    for (id, account, public_id, email_key, data_key) in &rows {
+    for row in &rows {
         let owner = Owner {
-            account: *account,
-            public_id,
-            email_key,
+            account: row.account,
+            public_id: &row.public_id,
+            email_key: &row.email_key,
         };
-        last = *id;
-        let Some(data_key) = data_key else { continue };
-        if let Some(anew) = sealing.rewrap(owner, data_key)? {
-            diesel::update(customers::table.filter(customers::id.eq(id)))
+        last = row.id;
+        if let Some(anew) = sealing.rewrap(owner, &row.data_key)? {
+            diesel::update(customers::table.filter(customers::id.eq(row.id)))
                 .set(customers::data_key.eq(anew))
                 .execute(connection)?;
             wrapped += 1;

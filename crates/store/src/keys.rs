@@ -35,13 +35,12 @@ pub struct Keys {
 struct Inner {
     source: Box<dyn Fn() -> std::result::Result<SecretString, String> + Send + Sync>,
     ring: Mutex<Ring>,
+    /// When the text was read again last and did not have what was asked for. Held while it is read, and the ring is not:
+    /// a source that is slow keeps nobody from the keys that are there.
+    missed: Mutex<Option<Instant>>,
 }
 
-struct Ring {
-    keys: BTreeMap<u32, Key>,
-    /// When the text was read again last and did not have what was asked for.
-    missed: Option<Instant>,
-}
+type Ring = BTreeMap<u32, Key>;
 
 /// A key is never printed.
 impl fmt::Debug for Keys {
@@ -58,11 +57,12 @@ impl Keys {
     pub fn load(
         source: impl Fn() -> std::result::Result<SecretString, String> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let keys = parse(&source().map_err(Error::Keys)?)?;
+        let ring = parse(&source().map_err(Error::Keys)?)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 source: Box::new(source),
-                ring: Mutex::new(Ring { keys, missed: None }),
+                ring: Mutex::new(ring),
+                missed: Mutex::new(None),
             }),
         })
     }
@@ -75,13 +75,13 @@ impl Keys {
 
     /// The number of the key that wraps what is new.
     pub fn current(&self) -> u32 {
-        self.ring().keys.last_key_value().map_or(0, |(number, _)| *number)
+        self.ring().last_key_value().map_or(0, |(number, _)| *number)
     }
 
     /// The key that wraps what is new, and its number.
     pub(crate) fn newest(&self) -> Result<(u32, Key)> {
         let ring = self.ring();
-        let newest = ring.keys.last_key_value();
+        let newest = ring.last_key_value();
         newest
             .map(|(number, key)| (*number, key.clone()))
             .ok_or_else(|| Error::Keys("the ring has no key".to_owned()))
@@ -89,20 +89,31 @@ impl Keys {
 
     /// The key of that number.
     pub(crate) fn numbered(&self, number: u32) -> Result<Key> {
-        let mut ring = self.ring();
-        let lately = ring.missed.is_some_and(|missed| missed.elapsed() < REREAD);
-        if !ring.keys.contains_key(&number) && !lately {
-            match (self.inner.source)().map_err(Error::Keys).and_then(|text| parse(&text)) {
-                Ok(keys) => ring.keys = keys,
-                Err(error) => tracing::warn!(%error, "the master keys cannot be read again"),
-            }
-            ring.missed = (!ring.keys.contains_key(&number)).then(Instant::now);
-        }
-        ring.keys.get(&number).cloned().ok_or_else(|| {
+        let look = || self.ring().get(&number).cloned();
+        look().or_else(|| self.read_again(look)).ok_or_else(|| {
             Error::Keys(format!(
                 "the master key {number} is needed, and the ring that was given does not have it"
             ))
         })
+    }
+
+    /// Looks for a key after the text was read again, unless that was done in vain lately.
+    fn read_again(&self, look: impl Fn() -> Option<Key>) -> Option<Key> {
+        let mut missed = self.inner.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have read it while this waited.
+        if let Some(key) = look() {
+            return Some(key);
+        }
+        if missed.is_some_and(|missed| missed.elapsed() < REREAD) {
+            return None;
+        }
+        match (self.inner.source)().map_err(Error::Keys).and_then(|text| parse(&text)) {
+            Ok(ring) => *self.ring() = ring,
+            Err(error) => tracing::warn!(%error, "the master keys cannot be read again"),
+        }
+        let found = look();
+        *missed = found.is_none().then(Instant::now);
+        found
     }
 
     /// A panic leaves the ring as it was before or after it was read: either is good.
@@ -191,9 +202,35 @@ mod tests {
         assert!(keys.numbered(2).is_err());
         *text.lock().unwrap() += &format!("\n{}", line(2));
         assert!(keys.numbered(2).is_err(), "it was read again too soon");
-        keys.ring().missed = None;
+        *keys.inner.missed.lock().unwrap() = None;
         assert!(keys.numbered(2).is_ok());
         assert_eq!(keys.current(), 2);
+    }
+
+    #[test]
+    fn a_source_that_is_slow_keeps_nobody_from_the_keys_that_are_there() {
+        let (line, ask) = (line(1), Arc::new(Mutex::new(())));
+        let source = Arc::clone(&ask);
+        let keys = Keys::load(move || {
+            drop(source.lock().unwrap());
+            Ok(SecretString::from(line.clone()))
+        })
+        .unwrap();
+        let (asked, asks) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let held = ask.lock().unwrap();
+            let reading = scope.spawn(|| {
+                asked.send(()).unwrap();
+                keys.numbered(2).is_err()
+            });
+            asks.recv().unwrap();
+            for _ in 0..1_000 {
+                assert!(keys.numbered(1).is_ok() && keys.newest().is_ok());
+                std::thread::yield_now();
+            }
+            drop(held);
+            assert!(reading.join().unwrap());
+        });
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) enum Task {
     /// Set its status.
     SetStatus(Change),
     /// Register it, or change it.
-    Put(Put),
+    Put(Box<Put>),
 }
 
 /// A task, and what its customer is found by.
