@@ -90,6 +90,12 @@ fn refused() -> Vec<Vec<u8>> {
         r#"{"user":"USERNAME","pass":"canary-password","service":"updateStatus","target":{"email":"canary-email@canary-domain.example","status":"canary-status"}}"#,
         r#"{"user":"USERNAME","pass":"canary-password","service":"updateStatus","target":{"email":"canary-email@canary-domain.example","ssn":"canary-ssn"}}"#,
         r#"{"user":"USERNAME","pass":"canary-password","service":"getStatus","canary-key":1,"canary-key":2}"#,
+        r#"{"user":"USERNAME","pass":"canary-password","service":"createOrUpdateCustomer","target":{"email":"canary is no address","fn":"canary"}}"#,
+        r#"{"user":"USERNAME","pass":"canary-password","service":"createOrUpdateCustomer","target":{"email":"canary-email@canary-domain.example","dob":"canary"}}"#,
+        r#"{"user":"USERNAME","pass":"canary-password","service":"createOrUpdateCustomer","target":{"email":"canary-email@canary-domain.example","ln":["canary"]}}"#,
+        r#"{"user":"USERNAME","pass":"canary-password","service":"createOrUpdateCustomer","target":{"email":"canary-email@canary-domain.example","documents":{"front":"canary?"}}}"#,
+        r#"{"user":"USERNAME","pass":"canary-password","service":"createOrUpdateCustomer","target":{"email":"canary-email@canary-domain.example","documents":{"back":"Y2FuYXJ5"}}}"#,
+        r#"{"user":"USERNAME","pass":"canary-password","service":"getDocumentImages","target":{"email":"canary-nobody@canary-domain.example"}}"#,
         r#"{"user":"USERNAME","pass":"canary-password","service":"getSta"#,
         "user=USERNAME&pass=canary-password&email=canary-email@canary-domain.example",
     ];
@@ -234,11 +240,13 @@ fn listen(backend: Backend, format: &str) {
     over_the_command_line(&database, &mut heard);
 
     let mut neighbour = database.session();
+    let record = r#"{"email":"canary-email", canary"#;
+    let bytes = match backend {
+        Backend::Sqlite => format!("CAST('{record}' AS BLOB)"),
+        Backend::Postgres => format!("convert_to('{record}', 'UTF8')"),
+    };
     for (id, damage) in [
-        (
-            "privacy-profile",
-            r#"UPDATE customers SET profile = '{"email":"canary-email", canary'"#,
-        ),
+        ("privacy-profile", &*format!("UPDATE customers SET profile = {bytes}")),
         ("privacy-table", "ALTER TABLE customers RENAME TO canaries"),
     ] {
         neighbour.execute(damage);
