@@ -32,6 +32,7 @@ impl Bar {
 
     /// Shows how far the copy is. `at` is what it showed last.
     fn show(&self, progress: &CopyProgress, at: &mut Option<(CopyStage, &'static str)>) {
+        self.0.set_length(progress.total);
         let now = (progress.stage, progress.table);
         if at.replace(now) != Some(now) {
             let what = match progress.stage {
@@ -42,7 +43,6 @@ impl Bar {
             self.0.reset();
             self.0.set_message(format!("{what} {}", progress.table));
         }
-        self.0.set_length(progress.total);
         self.0.set_position(progress.done);
     }
 }
