@@ -3,8 +3,11 @@
 mod accounts;
 mod copy;
 mod customers;
+mod export;
 mod failures;
 mod import;
+mod keys;
+mod personal;
 mod schema;
 mod usage;
 
