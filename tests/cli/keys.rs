@@ -38,7 +38,10 @@ fn a_store_that_was_made_with_a_key_opens_with_that_key_only() {
             "{line}"
         );
         let line = with_file(&database, &other, &["account", "list"]).fails(1);
-        assert!(line.contains("does not open"), "{line}");
+        assert!(
+            line.ends_with("the master keys are not those that the store was encrypted with"),
+            "{line}"
+        );
         with_file(&database, &file, &["account", "list"]).ok();
     }
 }
@@ -48,7 +51,7 @@ fn keys_come_from_a_file_a_variable_or_a_command() {
     let database = Backend::Sqlite.database();
     let file = ring(&database, "keys");
     with_file(&database, &file, &["account", "create", "shop"]).ok();
-    let list = |change: &dyn Fn(&mut Command)| {
+    let list = |change: &dyn Fn(&mut Command) -> &mut Command| {
         let mut command = program();
         command.args(["--store", &database.url, "account", "list"]);
         change(&mut command);
@@ -56,20 +59,20 @@ fn keys_come_from_a_file_a_variable_or_a_command() {
     };
     let text = fs::read_to_string(&file).unwrap();
     let cat = format!("cat '{}'", file.display());
-    list(&|command| drop(command.env("DCAMS_KEYS", &text))).ok();
-    list(&|command| drop(command.env("DCAMS_KEY_FILE", &file))).ok();
-    list(&|command| drop(command.args(["--key-command", &cat]))).ok();
-    list(&|command| drop(command.env("DCAMS_KEY_COMMAND", &cat))).ok();
+    list(&|command| command.env("DCAMS_KEYS", &text)).ok();
+    list(&|command| command.env("DCAMS_KEY_FILE", &file)).ok();
+    list(&|command| command.args(["--key-command", &cat])).ok();
+    list(&|command| command.env("DCAMS_KEY_COMMAND", &cat)).ok();
 
     // One of them, and what is no ring is not quoted.
-    list(&|command| drop(command.env("DCAMS_KEYS", &text).args(["--key-command", &cat]))).fails(2);
+    list(&|command| command.env("DCAMS_KEYS", &text).args(["--key-command", &cat])).fails(2);
     for (variable, value) in [
         ("DCAMS_KEYS", "canary"),
         ("DCAMS_KEY_FILE", "/absent"),
         ("DCAMS_KEY_COMMAND", "echo canary; exit 3"),
         ("DCAMS_KEY_COMMAND", "echo canary"),
     ] {
-        let line = list(&|command| drop(command.env(variable, value))).fails(1);
+        let line = list(&|command| command.env(variable, value)).fails(1);
         assert!(
             !line.contains("canary") || line.contains("echo canary"),
             "{variable}: {line}"
@@ -88,7 +91,7 @@ fn a_clear_store_is_encrypted_by_a_command_and_then_needs_its_key() {
         let said = with_file(&database, &file, &["keys", "encrypt"]).ok();
         assert_eq!(
             said,
-            "the store is encrypted; 1 of its customers were in clear text before\n"
+            "the store is encrypted; customers that were in clear text before: 1\n"
         );
         with_file(&database, &file, &["keys", "encrypt"]).ok();
         let show = ["customer", "show", "A@example.com", "--account", "shop"];
@@ -128,10 +131,7 @@ fn a_key_is_rotated_while_a_gateway_serves() {
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, format!("{text}{next}")).unwrap();
         let said = with_file(&database, &file, &["keys", "rotate"]).ok();
-        assert_eq!(
-            said,
-            "all keys are wrapped by master key 2; 1 were wrapped by another before\n"
-        );
+        assert_eq!(said, "all keys are wrapped by master key 2; 1 of them anew\n");
         assert_eq!(
             post_sample(&gateway),
             200,

@@ -16,7 +16,7 @@ fn a_customer_is_erased_and_its_history_stays() {
         assert_eq!(line, "--yes is needed where there is no terminal to ask on");
         let said = dcams(&database, &[&erase[..], &["--yes"]].concat(), "").ok();
         assert!(said.starts_with("customer "), "{said}");
-        assert!(said.ends_with("; 1 row of its history stay\n"), "{said}");
+        assert!(said.ends_with("; 1 row of its history stays\n"), "{said}");
         dcams(&database, &[&erase[..], &["--yes"]].concat(), "").fails(1);
 
         let mut session = database.session();
