@@ -1,6 +1,10 @@
 //! Master keys on the command line: where they come from, what needs them, and how a store gets others.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::support::{Backend, Connection, Database, Gateway, Output, dcams, post, program, run};
 
@@ -13,7 +17,7 @@ fn ring(database: &Database, name: &str) -> PathBuf {
     file
 }
 
-fn with_file(database: &Database, file: &PathBuf, arguments: &[&str]) -> Output {
+fn with_file(database: &Database, file: &Path, arguments: &[&str]) -> Output {
     dcams(
         database,
         &[&["--key-file", file.to_str().unwrap()], arguments].concat(),
