@@ -147,11 +147,7 @@ fn a_wrong_variable_is_one_line_and_exit_code_2() {
         ("DCAMS_REST_ADDR", "nonsense", "--rest-addr <ADDR>"),
         ("DCAMS_DRAIN", "soon", "--drain <SECONDS>"),
         ("DCAMS_LOG", "loud", "--log <LEVEL>"),
-        (
-            "DCAMS_RETAIN_DOCUMENTS_FOR",
-            "long",
-            "--retain-documents-for <DURATION>",
-        ),
+        ("DCAMS_RETAIN_DOCUMENTS_FOR", "long", "--retain-documents-for <AGE>"),
     ] {
         let line = run(program().arg("serve").env(name, value), "").fails(2);
         assert!(line.contains(says), "{line}");

@@ -58,23 +58,23 @@ pub(crate) struct KeyOptions {
     /// Encrypt personal data: the file of the master keys, as `keys generate` makes them. DCAMS_KEYS may hold the keys
     /// themselves instead
     #[arg(
-        long = "key-file",
+        long,
         env = "DCAMS_KEY_FILE",
         value_name = "PATH",
         help_heading = GLOBAL,
         global = true
     )]
-    file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
     /// Encrypt personal data: the command, for `sh -c`, that prints the master keys
     #[arg(
-        long = "key-command",
+        long,
         env = "DCAMS_KEY_COMMAND",
         value_name = "COMMAND",
         hide_env_values = true,
         help_heading = GLOBAL,
         global = true
     )]
-    command: Option<String>,
+    key_command: Option<String>,
 }
 
 /// What is logged, on standard error.
@@ -207,7 +207,7 @@ pub(crate) struct ServeOptions {
     pub(crate) document_budget: usize,
     /// Delete images of documents that are older than this: a number with s, m, h or d, such as 90d; by default they are
     /// kept
-    #[arg(long, env = "DCAMS_RETAIN_DOCUMENTS_FOR", value_name = "DURATION", value_parser = age)]
+    #[arg(long, env = "DCAMS_RETAIN_DOCUMENTS_FOR", value_name = "AGE", value_parser = age)]
     pub(crate) retain_documents_for: Option<Duration>,
     /// How many seconds work under way has to end after SIGTERM
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -447,8 +447,8 @@ impl KeyOptions {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let file = self.file.clone().map(Source::File);
-        let command = self.command.clone().map(Source::Command);
+        let file = self.key_file.clone().map(Source::File);
+        let command = self.key_command.clone().map(Source::Command);
         let variable = std::env::var_os(VARIABLE).map(|_| Source::Variable);
         [file, command, variable].into_iter().flatten().collect()
     }
