@@ -2,8 +2,11 @@
 
 mod accounts;
 mod customers;
+mod erasure;
+mod export;
 mod failures;
 mod import;
+mod keys;
 mod schema;
 mod usage;
 
