@@ -1,6 +1,9 @@
 //! The master keys: where they come from, and what `keys` does with them.
 
-use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use super::{shop, takes};
 use crate::support::{Backend, Database, Gateway, Output, dcams, program, run};
@@ -22,7 +25,7 @@ fn ring(database: &Database, name: &str, numbers: &[u32]) -> PathBuf {
 }
 
 /// Runs a command on a store with a file of keys.
-fn with(keys: &PathBuf, database: &Database, arguments: &[&str]) -> Output {
+fn with(keys: &Path, database: &Database, arguments: &[&str]) -> Output {
     dcams(
         database,
         &[arguments, &["--key-file", keys.to_str().unwrap()]].concat(),
