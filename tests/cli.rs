@@ -3,11 +3,11 @@
 mod accounts;
 mod copy;
 mod customers;
+mod erasure;
 mod export;
 mod failures;
 mod import;
 mod keys;
-mod personal;
 mod schema;
 mod usage;
 

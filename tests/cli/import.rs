@@ -508,6 +508,93 @@ fn what_is_no_file_is_not_read() {
     }
 }
 
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n canary";
+
+#[test]
+fn images_are_read_from_beside_the_file_or_from_anywhere() {
+    for backend in Backend::BOTH {
+        let database = shop(backend);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let absolute = elsewhere.path().join("back.pdf");
+        std::fs::write(&absolute, "%PDF-1.7").unwrap();
+        std::fs::create_dir(database.path("folder")).unwrap();
+        database.file("folder/front, 1.png", PNG);
+        let csv = format!(
+            "email,front,back\na@example.com,\"front, 1.png\",{}\n",
+            absolute.display()
+        );
+        assert_eq!(import(&database, "folder/customers.csv", csv, &[]).ok(), created(1));
+        assert_eq!(count(&database, "documents"), 2);
+        // What is empty keeps what is stored.
+        for (name, content) in [
+            ("customers.csv", "email,front\na@example.com,\n"),
+            (
+                "customers.ndjson",
+                "{\"email\":\"a@example.com\",\"front\":null,\"back\":\"\"}",
+            ),
+        ] {
+            import(&database, name, content, &[]).ok();
+            assert_eq!(count(&database, "documents"), 2);
+        }
+    }
+}
+
+#[test]
+fn images_that_are_none_are_named_by_line_and_side_and_nothing_is_imported() {
+    for backend in Backend::BOTH {
+        let database = shop(backend);
+        database.file("good.png", PNG);
+        database.file("canary.gif", "GIF89a canary");
+        database.file("canary.empty", "");
+        std::fs::create_dir(database.path("canary.folder")).unwrap();
+        let pipe = database.path("canary.pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let large = std::fs::File::create(database.path("canary.large")).unwrap();
+        std::io::Write::write_all(&mut &large, PNG).unwrap();
+        large.set_len(10 * 1_024 * 1_024 + 1).unwrap();
+        let fitting = std::fs::File::create(database.path("fitting.png")).unwrap();
+        std::io::Write::write_all(&mut &fitting, PNG).unwrap();
+        fitting.set_len(10 * 1_024 * 1_024).unwrap();
+
+        let csv = "email,front,back\n\
+                   a@example.com,good.png,fitting.png\n\
+                   b@example.com,canary.gif,\n\
+                   c@example.com,good.png,canary.empty\n\
+                   d@example.com,canary.folder,\n\
+                   e@example.com,,canary.pipe\n\
+                   f@example.com,canary.large,\n\
+                   g@example.com,canary.absent,\n\
+                   h@example.com,,\n";
+        let invalid = |side| format!("the {side} is invalid: it is no JPEG, PNG, WebP, HEIC or PDF, or too large");
+        let unreadable = |side| format!("the file of the {side} cannot be read");
+        let says = [
+            (3, invalid("front")),
+            (4, invalid("back")),
+            (5, unreadable("front")),
+            (6, unreadable("back")),
+            (7, invalid("front")),
+            (8, unreadable("front")),
+        ]
+        .map(|(line, fault)| format!("line {line}: {fault}"));
+        let (lines, last) = refused(import(&database, "customers.csv", csv, &[]));
+        assert_eq!(lines, says);
+        assert!(last.starts_with("nothing is imported: 6 bad rows"), "{last}");
+        assert_eq!(customers(&database), 0);
+
+        let output = import(&database, "customers.csv", csv, &["--skip-bad"]);
+        assert_eq!(output.out, "2 customers created, 0 already there, 6 bad rows skipped\n");
+        assert!(!output.err.contains("canary"), "{output:?}");
+        assert_eq!(count(&database, "documents"), 2);
+
+        // The limit is that of the gateways.
+        let csv = "email,front\na@example.com,canary.large\n";
+        import(&database, "customers.csv", csv, &["--document-limit", "11MiB"]).ok();
+        let (lines, _) = refused(import(&database, "customers.csv", csv, &["--document-limit", "1KiB"]));
+        assert_eq!(lines, [format!("line 2: {}", invalid("front"))]);
+    }
+}
+
 /// Imports so many customers, and gives the most memory that the program had at one time, in KiB.
 fn peak_memory(count: usize) -> u64 {
     let database = shop(Backend::Sqlite);

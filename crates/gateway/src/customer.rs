@@ -104,16 +104,14 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
             }
             let deadline = Instant::now() + PATIENCE;
             let erased = store.erase_customer(principal, email, origin(), deadline).await?;
-            let stay = if erased.status_changes == 1 {
-                "row of its history stays"
-            } else {
-                "rows of its history stay"
+            let kept = match erased.status_changes {
+                1 => "1 row of its history stays".to_owned(),
+                rows => format!("{rows} rows of its history stay"),
             };
             say!(
-                "customer {} is erased at {}; {} {stay}",
+                "customer {} is erased at {}; {kept}",
                 erased.public_id,
-                time(erased.time),
-                erased.status_changes
+                time(erased.time)
             )
         }
     }

@@ -26,7 +26,7 @@ pub(crate) async fn run(location: &StoreOptions, command: KeysCommand) -> anyhow
             });
             let rotated = rotated.await?;
             say!(
-                "all keys are wrapped by master key {}; {rotated} of them anew",
+                "all keys are wrapped by master key {}; {rotated} were wrapped by another before",
                 keys.current()
             )
         }
@@ -36,7 +36,7 @@ pub(crate) async fn run(location: &StoreOptions, command: KeysCommand) -> anyhow
                 encryption.encrypt(progress)
             });
             let encrypted = encrypted.await?;
-            say!("the store is encrypted; customers that were in clear text before: {encrypted}")
+            say!("the store is encrypted; {encrypted} of its customers were in clear text before")
         }
     }
 }
