@@ -37,6 +37,17 @@ const CUSTOMERS: &str = "email,fn,ln\na@example.com,Canary,Lee\nb@example.com,Ca
 
 const SHOW: [&str; 5] = ["customer", "show", "a@example.com", "--account", "shop"];
 
+/// On free ports, so that nothing else on the machine is in the way.
+const SERVE: [&str; 7] = [
+    "serve",
+    "--rest-addr",
+    "127.0.0.1:0",
+    "--grpc-addr",
+    "127.0.0.1:0",
+    "--ops-addr",
+    "127.0.0.1:0",
+];
+
 /// Whether a text stands in what the database holds.
 fn stores(database: &Database, text: &str) -> bool {
     let profile = match database.backend {
@@ -186,7 +197,7 @@ fn a_store_in_clear_text_and_a_key_do_not_go_together() {
         let database = shop(backend);
         database.import("shop", CUSTOMERS);
         let keys = ring(&database, "keys", &[1]);
-        for arguments in [&SHOW[..], &["account", "list"], &["keys", "rotate"], &["serve"]] {
+        for arguments in [&SHOW[..], &["account", "list"], &["keys", "rotate"], &SERVE] {
             let line = with(&keys, &database, arguments).fails(1);
             assert!(
                 line.ends_with(

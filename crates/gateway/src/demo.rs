@@ -82,7 +82,7 @@ pub(crate) fn instructions(rest: SocketAddr, grpc: SocketAddr) -> Vec<String> {
         &format!("curl -d '{customer}' http://{rest}/v3/stable/api/storage"),
         "",
         &format!(
-            "grpcurl -plaintext -H \"authorization: Basic $(printf {USER}:{PASSWORD} | base64 | tr -d '\n')\" -d '{message}' {grpc} \
+            "grpcurl -plaintext -H \"authorization: Basic $(printf {USER}:{PASSWORD} | base64 | tr -d '\\n')\" -d '{message}' {grpc} \
              dcams.storage.v1.StorageService/UpdateStatus"
         ),
     ]
