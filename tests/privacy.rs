@@ -125,6 +125,24 @@ fn over_rest(gateway: &Gateway, heard: &mut Heard) {
         assert!(served.text().contains(canary), "{name}");
     }
     heard.note("the head of a success", &served.head);
+    // And an image is one: it goes in, and comes back.
+    let image = BASE64_STANDARD.encode(format!("%PDF-x{MARK}"));
+    let ask = |service: &str, rest: &str| {
+        let body = format!(
+            r#"{{"user":"USERNAME","pass":"{PASSWORD}","service":"{service}","target":{{"email":"{EMAIL}"{rest}}}}}"#
+        );
+        Connection::open(gateway.rest).exchange(&post(body.as_bytes()))
+    };
+    let put = ask(
+        "createOrUpdateCustomer",
+        &format!(r#","documents":{{"front":"{image}"}}"#),
+    );
+    let images = ask("getDocumentImages", "");
+    assert!(images.text().contains(&image), "{}", images.text());
+    for served in [put, images] {
+        assert_eq!(served.status, 200);
+        heard.note("the head of a success", served.head);
+    }
     for request in refused() {
         let shown = String::from_utf8_lossy(&request).chars().take(200).collect::<String>();
         heard.note_error(&shown, &Connection::open(gateway.rest).exchange(&request));

@@ -222,8 +222,8 @@ pub(crate) struct ServeOptions {
 /// What images of documents may be.
 #[derive(Args)]
 pub(crate) struct DocumentOptions {
-    /// The most bytes of an image of a document; a number of bytes, or with KiB, MiB or GiB
-    #[arg(long = "document-limit", env = "DCAMS_DOCUMENT_LIMIT", value_name = "BYTES", default_value = "10MiB", value_parser = bytes::<GIB>)]
+    /// The most bytes of an image of a document, at most 28MiB; a number of bytes, or with KiB or MiB
+    #[arg(long = "document-limit", env = "DCAMS_DOCUMENT_LIMIT", value_name = "BYTES", default_value = "10MiB", value_parser = bytes::<{ 28 * MIB }>)]
     pub(crate) limit: usize,
 }
 
@@ -350,7 +350,7 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         number: Option<u32>,
     },
-    /// Wrap the keys of all customers by the newest master key, also while gateways serve
+    /// Wrap the keys of all customers by the newest master key, also while gateways serve that have it where their keys come from
     Rotate,
     /// Encrypt a store that holds customers in clear text; nobody can use it meanwhile
     Encrypt,
@@ -501,11 +501,12 @@ fn to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 /// 1 GiB.
-const GIB: usize = 1024 * 1024 * 1024;
+const MIB: usize = 1024 * 1024;
+const GIB: usize = 1024 * MIB;
 
 /// A number of bytes from 1 to `MOST`.
 fn bytes<const MOST: usize>(text: &str) -> Result<usize, String> {
-    let units = [("KiB", 1024), ("MiB", 1024 * 1024), ("GiB", GIB), ("", 1)];
+    let units = [("KiB", 1024), ("MiB", MIB), ("GiB", GIB), ("", 1)];
     units
         .into_iter()
         .find_map(|(unit, size)| text.strip_suffix(unit)?.parse::<usize>().ok()?.checked_mul(size))

@@ -29,6 +29,13 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     if options.demo {
         refuse_public(&options)?;
     }
+    let largest = rest_settings(&options).document_body_limit;
+    if options.document_budget < largest {
+        tracing::warn!(
+            "--document-budget has no room for two images of --document-limit, which will be refused at any time: it needs \
+             {largest} bytes"
+        );
+    }
     let metrics = telemetry::metrics()?;
     let stop = CancellationToken::new();
     let trusted = TrustedProxies::new(options.trusted_proxies.clone());

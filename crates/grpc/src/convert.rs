@@ -71,11 +71,12 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
         Error::StaleCredentials | Error::AccountNotFound => Reason::BadCredentials,
         Error::Full => Reason::Overloaded,
         Error::Expired => Reason::DeadlineExceeded,
-        Error::Unavailable(_) | Error::Collision(_) => {
+        // A ring that lacks a key is read again: it may have it soon.
+        Error::Unavailable(_) | Error::Collision(_) | Error::Keys(_) => {
             tracing::warn!(request_id, %error, "the store did not serve a request");
             Reason::Unavailable
         }
-        Error::AccountExists | Error::Schema(_) | Error::Keys(_) | Error::Differs(_) | Error::Internal(_) => {
+        Error::AccountExists | Error::Schema(_) | Error::Differs(_) | Error::Internal(_) => {
             tracing::error!(request_id, %error, "a request failed");
             Reason::Internal
         }

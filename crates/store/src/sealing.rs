@@ -2,9 +2,9 @@
 //!
 //! A customer has a key of its own, which seals the record of its attributes and each of its documents. A master key
 //! wraps it: to rotate the master key is to wrap the customers' keys anew, and to forget a customer's key is to forget the
-//! customer. The cipher is AES-256-GCM-SIV (RFC 8452), whose nonces may be drawn at random: one that is drawn twice tells no more
-//! than that two values are the same. Every sealed value is bound to its place by associated data: account, customer, what it is, and for a wrapped key the number of the master key; moved to
-//! another place, it does not open.
+//! customer. The cipher is AES-256-GCM-SIV (RFC 8452), whose nonces may be drawn at random: one that is drawn twice tells no
+//! more than that two values are the same. Every sealed value is bound to its place by associated data: account, customer,
+//! what it is, and for a wrapped key the number of the master key; moved to another place, it does not open.
 //!
 //! The email address is found by a keyed hash of it, the same address in two accounts by two. The key of the hash is
 //! the store's own; it lives in the database, wrapped, and does not change when master keys do.
