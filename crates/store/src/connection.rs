@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -145,17 +146,34 @@ impl Connector {
         let mut connection = SqliteConnection::establish(&Path::new("./").join(path).to_string_lossy())?;
         // The wait for locks comes first, since the change to WAL takes one. The page size holds for a new file only.
         connection.batch_execute(&format!(
-            "PRAGMA busy_timeout = {wait};
-             PRAGMA page_size = {PAGE_SIZE};
-             PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
+            "PRAGMA busy_timeout = {wait}; PRAGMA page_size = {PAGE_SIZE}",
+            wait = self.lock_wait.as_millis(),
+        ))?;
+        self.change_to_wal(&mut connection)?;
+        connection.batch_execute(&format!(
+            "PRAGMA synchronous = FULL;
              PRAGMA foreign_keys = ON;
              PRAGMA trusted_schema = OFF;
              PRAGMA secure_delete = ON;
-             PRAGMA cache_size = -{CACHE_KIB};",
-            wait = self.lock_wait.as_millis(),
+             PRAGMA cache_size = -{CACHE_KIB};"
         ))?;
         Ok(connection)
+    }
+
+    /// Makes a new file use a WAL; one that has it already stays as it is. Of two that change a new file at once, or that
+    /// open it while its last user closes it, SQLite turns one away without waiting, since each has what the other waits
+    /// for: that one tries again, for as long as it would have waited.
+    fn change_to_wal(&self, connection: &mut SqliteConnection) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match connection
+                .batch_execute("PRAGMA journal_mode = WAL")
+                .map_err(Error::from)
+            {
+                Err(Error::Unavailable(_)) if began.elapsed() < self.lock_wait => thread::sleep(WAL_RETRY),
+                result => return result,
+            }
+        }
     }
 
     pub(crate) fn connect_postgres(&self, url: &str) -> Result<PgConnection> {
@@ -173,6 +191,9 @@ impl Connector {
         Ok(connection)
     }
 }
+
+/// How long whoever was turned away from the change to a WAL waits: several times what the change takes.
+const WAL_RETRY: Duration = Duration::from_millis(5);
 
 /// Small pages: a change touches three of them, and each goes whole into the WAL.
 const PAGE_SIZE: u32 = 1_024;
