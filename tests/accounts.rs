@@ -78,6 +78,7 @@ impl Grpc {
         let message = UpdateStatusRequest {
             email: email.to_owned(),
             status: proto::v1::Status::Pass.into(),
+            ..UpdateStatusRequest::default()
         };
         let call = async { self.client.clone().update_status(signed(message, user, pass)).await };
         self.runtime.block_on(call).map(drop)

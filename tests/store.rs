@@ -110,6 +110,8 @@ impl Bench {
     /// What registers or changes a customer of the shop.
     fn wanted(&self, new: NewCustomer) -> Put {
         Put {
+            etag: None,
+            key: None,
             principal: self.shop,
             new,
             origin: origin("request"),
@@ -144,6 +146,9 @@ impl Bench {
     /// A change of status in the shop.
     fn change(&self, email: &str, status: Status) -> Change {
         Change {
+            condition: store::Condition::default(),
+            reason: None,
+            key: None,
             principal: self.shop,
             email: key(email),
             status,

@@ -199,6 +199,9 @@ fn images(number: usize, bytes: usize) -> Documents {
 
 async fn set(store: &Store, principal: Principal, number: usize, status: Status) {
     let change = store::Change {
+        condition: store::Condition::default(),
+        reason: None,
+        key: None,
         principal,
         email: key(&email(number)),
         status,
@@ -209,7 +212,15 @@ async fn set(store: &Store, principal: Principal, number: usize, status: Status)
 
 async fn erase(store: &Store, principal: Principal, email: &str) {
     store
-        .erase_customer(principal, key(email), origin("erase"), soon())
+        .erase_customer(
+            store::Erase {
+                principal,
+                email: key(email),
+                key: None,
+                origin: origin("erase"),
+            },
+            soon(),
+        )
         .await
         .unwrap();
 }

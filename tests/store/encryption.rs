@@ -401,6 +401,8 @@ async fn an_encryption_beside_gateways_that_write_leaves_no_clear_text(bench: Be
                     }
                     _ => {
                         let put = Put {
+                            etag: None,
+                            key: None,
                             principal,
                             new: personal(&email),
                             origin: origin("put"),
@@ -754,6 +756,8 @@ async fn a_rotation_goes_unnoticed_under_load(bench: Bench) {
                     }
                     1 => {
                         let put = Put {
+                            etag: None,
+                            key: None,
                             principal: shop,
                             new: personal(&match number % 2 {
                                 0 => email,

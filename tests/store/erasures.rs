@@ -24,7 +24,15 @@ on_both![
 impl Bench {
     async fn erase(&self, email: &str) -> Result<Erasure> {
         self.store
-            .erase_customer(self.shop, key(email), origin("erase"), soon())
+            .erase_customer(
+                store::Erase {
+                    principal: self.shop,
+                    email: key(email),
+                    key: None,
+                    origin: origin("erase"),
+                },
+                soon(),
+            )
             .await
     }
 }
@@ -123,9 +131,15 @@ async fn who_may_not_erase_erases_nothing(bench: Bench) {
     let before = bench.put(full("a@example.com")).await.unwrap().customer;
     let other = account(&bench.store, "other").await;
     let erase = |principal, deadline| {
-        bench
-            .store
-            .erase_customer(principal, key("a@example.com"), origin("erase"), deadline)
+        bench.store.erase_customer(
+            store::Erase {
+                principal,
+                email: key("a@example.com"),
+                key: None,
+                origin: origin("erase"),
+            },
+            deadline,
+        )
     };
     let answer = erase(other, soon()).await;
     assert!(matches!(answer, Err(Error::CustomerNotFound)), "{answer:?}");
@@ -163,7 +177,15 @@ async fn an_erasure_and_changes_of_the_same_customer_at_once_leave_no_remains(be
                 let store = &stores[(task + number) % 2];
                 store.put_customer(put, soon()).await.unwrap();
                 match store
-                    .erase_customer(shop, key("a@example.com"), origin("erase"), soon())
+                    .erase_customer(
+                        store::Erase {
+                            principal: shop,
+                            email: key("a@example.com"),
+                            key: None,
+                            origin: origin("erase"),
+                        },
+                        soon(),
+                    )
                     .await
                 {
                     Ok(_) | Err(Error::CustomerNotFound) => {}

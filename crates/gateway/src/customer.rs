@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use store::{Authority, Change, Email, EmailKey, Face, Origin, Principal, Store};
+use store::{Authority, Change, Email, EmailKey, Erase, Face, Origin, Principal, Store};
 
 use crate::{
     cli::{CustomerCommand, OfAccount, StoreOptions},
@@ -57,12 +57,7 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
         }
         CustomerCommand::SetStatus { email, status, account } => {
             let principal = principal(&store, &account).await?;
-            let change = Change {
-                principal,
-                email: key(&email)?,
-                status,
-                origin: origin(),
-            };
+            let change = Change::new(principal, key(&email)?, status, origin());
             let customer = store.set_status(change, deadline).await?;
             say!("the status is {}", customer.status)?;
             Ok(())
@@ -103,7 +98,13 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
                 ))?;
             }
             let deadline = Instant::now() + PATIENCE;
-            let erased = store.erase_customer(principal, email, origin(), deadline).await?;
+            let erase = Erase {
+                principal,
+                email,
+                key: None,
+                origin: origin(),
+            };
+            let erased = store.erase_customer(erase, deadline).await?;
             let kept = match erased.status_changes {
                 1 => "1 row of its history stays".to_owned(),
                 rows => format!("{rows} rows of its history stay"),

@@ -1,7 +1,7 @@
 //! The store's types and the contract's, both ways; the one place where a store's error becomes a reason.
 
 use proto::{Reason, Refusal, v1};
-use store::{Customer, Email, EmailKey, Error};
+use store::{Customer, Email, EmailKey, Error, Face, StatusChange};
 
 /// Refuses a request that lacks inputs: pairs of a field and whether it is missing.
 pub(crate) fn require(inputs: &[(&str, bool)]) -> Result<(), Refusal> {
@@ -39,13 +39,44 @@ pub(crate) fn status(number: i32) -> Result<store::Status, Refusal> {
     }
 }
 
-pub(crate) fn customer(customer: Customer) -> v1::Customer {
-    let profile = customer.profile;
-    let status = match customer.status {
+pub(crate) fn status_of(status: store::Status) -> v1::Status {
+    match status {
         store::Status::Pass => v1::Status::Pass,
         store::Status::Pending => v1::Status::Pending,
         store::Status::Fail => v1::Status::Fail,
-    };
+    }
+}
+
+/// A row of the history. `customer` is the customer as it is now; none once it is erased.
+pub(crate) fn status_change(change: StatusChange, customer: Option<&Customer>, account: &str) -> v1::StatusChange {
+    v1::StatusChange {
+        sequence: change.place.position,
+        customer_id: change.customer_id,
+        email: customer
+            .map(|customer| customer.profile.email.clone())
+            .unwrap_or_default(),
+        reference: customer.map(|customer| customer.reference.clone()).unwrap_or_default(),
+        from_status: change.from.map_or(v1::Status::Unspecified, status_of).into(),
+        to_status: status_of(change.to).into(),
+        version: change.version,
+        account: account.to_owned(),
+        actor: change.origin.actor,
+        face: match change.origin.face {
+            Face::Rest => v1::Face::Rest,
+            Face::Grpc => v1::Face::Grpc,
+            Face::Cli => v1::Face::Cli,
+        }
+        .into(),
+        request_id: change.origin.request_id,
+        change_time: Some(change.time.into()),
+        reason: change.reason.unwrap_or_default(),
+        erased: change.erased,
+    }
+}
+
+pub(crate) fn customer(customer: Customer) -> v1::Customer {
+    let etag = customer.etag();
+    let profile = customer.profile;
     v1::Customer {
         email: profile.email,
         first_name: profile.first_name,
@@ -57,8 +88,8 @@ pub(crate) fn customer(customer: Customer) -> v1::Customer {
         date_of_birth: profile.date_of_birth,
         phone: profile.phone,
         reference: customer.reference,
-        status: status.into(),
-        etag: customer.revision.to_string(),
+        status: status_of(customer.status).into(),
+        etag,
         create_time: Some(customer.create_time.into()),
         update_time: Some(customer.update_time.into()),
     }
@@ -71,12 +102,18 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
         Error::StaleCredentials | Error::AccountNotFound => Reason::BadCredentials,
         Error::Full => Reason::Overloaded,
         Error::Expired => Reason::DeadlineExceeded,
+        Error::Conflict => Reason::Conflict,
+        Error::KeyReused => Reason::KeyReused,
+        Error::Unknown(_) => {
+            tracing::warn!(request_id, %error, "the outcome of a request is not known");
+            Reason::DeadlineExceeded
+        }
         // A ring that lacks a key is read again: it may have it soon.
         Error::Unavailable(_) | Error::Collision(_) | Error::Keys(_) => {
             tracing::warn!(request_id, %error, "the store did not serve a request");
             Reason::Unavailable
         }
-        Error::AccountExists | Error::Schema(_) | Error::Differs(_) | Error::Internal(_) => {
+        Error::AccountExists | Error::InvalidCursor | Error::Schema(_) | Error::Differs(_) | Error::Internal(_) => {
             tracing::error!(request_id, %error, "a request failed");
             Reason::Internal
         }

@@ -26,6 +26,8 @@ pub(crate) async fn answer(
             let put = Put {
                 principal,
                 new,
+                etag: None,
+                key: None,
                 origin: call.origin(),
                 hold: taken.hold(),
             };

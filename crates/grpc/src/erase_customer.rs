@@ -1,6 +1,7 @@
 //! `EraseCustomer`: erases a customer, and keeps the history of its status.
 
 use proto::v1::{EraseCustomerRequest, EraseCustomerResponse};
+use store::Erase;
 use tonic::{Request, Response, Status};
 
 use crate::{Service, access::Call, convert};
@@ -13,9 +14,13 @@ pub(crate) async fn answer(
     let input = convert::customer_key(&request.get_ref().email);
     let erasure = service
         .perform(&call, input, |principal, email| {
-            service
-                .store
-                .erase_customer(principal, email, call.origin(), call.deadline)
+            let erase = Erase {
+                principal,
+                email,
+                key: None,
+                origin: call.origin(),
+            };
+            service.store.erase_customer(erase, call.deadline)
         })
         .await?;
     Ok(Response::new(EraseCustomerResponse {

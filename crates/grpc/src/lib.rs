@@ -19,10 +19,13 @@ mod edge;
 mod erase_customer;
 mod get_document_images;
 mod get_status;
+mod get_status_at;
 mod health;
+mod list_status_changes;
 #[cfg(test)]
 mod tests;
 mod update_status;
+mod watch_status_changes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,8 +34,9 @@ use proto::{
     Budget,
     v1::{
         CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
-        GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusRequest, GetStatusResponse, UpdateStatusRequest,
-        UpdateStatusResponse,
+        GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusAtRequest, GetStatusAtResponse, GetStatusRequest,
+        GetStatusResponse, ListStatusChangesRequest, ListStatusChangesResponse, UpdateStatusRequest,
+        UpdateStatusResponse, WatchStatusChangesRequest,
         storage_service_server::{StorageService, StorageServiceServer},
     },
 };
@@ -169,5 +173,28 @@ impl StorageService for Service {
         request: Request<EraseCustomerRequest>,
     ) -> Result<Response<EraseCustomerResponse>, Status> {
         erase_customer::answer(self, request).await
+    }
+
+    async fn list_status_changes(
+        &self,
+        request: Request<ListStatusChangesRequest>,
+    ) -> Result<Response<ListStatusChangesResponse>, Status> {
+        list_status_changes::answer(self, request).await
+    }
+
+    async fn get_status_at(
+        &self,
+        request: Request<GetStatusAtRequest>,
+    ) -> Result<Response<GetStatusAtResponse>, Status> {
+        get_status_at::answer(self, request).await
+    }
+
+    type WatchStatusChangesStream = watch_status_changes::Answers;
+
+    async fn watch_status_changes(
+        &self,
+        request: Request<WatchStatusChangesRequest>,
+    ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
+        watch_status_changes::answer(self, request).await
     }
 }

@@ -204,7 +204,13 @@ async fn a_reply_with_images_holds_its_part_as_long_as_the_facade_does() {
 #[tokio::test]
 async fn only_one_operation_takes_large_messages() {
     let served = served().await;
-    let update = |email: String| request(UpdateStatusRequest { email, status: 1 });
+    let update = |email: String| {
+        request(UpdateStatusRequest {
+            email,
+            status: 1,
+            ..Default::default()
+        })
+    };
     let refused = served.client.clone().update_status(update("x".repeat(65 * KIB))).await;
     assert_eq!(refusal(refused).reason, Reason::BodyTooLarge);
     let refused = served.client.clone().update_status(update("x".repeat(63 * KIB))).await;

@@ -21,12 +21,7 @@ pub(crate) async fn answer(
     let input = check(request.get_ref());
     let customer = service
         .perform(&call, input, |principal, (email, status)| {
-            let change = Change {
-                principal,
-                email,
-                status,
-                origin: call.origin(),
-            };
+            let change = Change::new(principal, email, status, call.origin());
             service.store.set_status(change, call.deadline)
         })
         .await?;

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use diesel::{Connection, ExpressionMethods, QueryDsl, RunQueryDsl};
 
 use crate::{
-    EmailKey, Error, Origin, Principal, Result, Store,
+    Erase, Error, Origin, Principal, Result, Store,
     connection::{self, AnyConnection, on_either},
     model,
     puts::{Held, Rows},
@@ -31,26 +31,31 @@ impl Store {
     /// # Errors
     /// [`Error::StaleCredentials`] before [`Error::CustomerNotFound`]; [`Error::Unavailable`] when it may or may not have
     /// been done.
-    pub async fn erase_customer(
-        &self,
-        principal: Principal,
-        email: EmailKey,
-        origin: Origin,
-        deadline: Instant,
-    ) -> Result<Erasure> {
+    pub async fn erase_customer(&self, erase: Erase, deadline: Instant) -> Result<Erasure> {
+        let Erase {
+            principal,
+            email,
+            origin,
+            ..
+        } = erase;
         let email_key = self.sealing.index(principal.account, &email);
         self.pool
             .write(deadline, move |connection| {
                 connection.transaction(|connection| {
                     connection::take_write_lock(connection)?;
-                    erase(connection, principal, &email_key, &origin)
+                    erase_row(connection, principal, &email_key, &origin)
                 })
             })
             .await
     }
 }
 
-fn erase(connection: &mut AnyConnection, principal: Principal, email_key: &str, origin: &Origin) -> Result<Erasure> {
+fn erase_row(
+    connection: &mut AnyConnection,
+    principal: Principal,
+    email_key: &str,
+    origin: &Origin,
+) -> Result<Erasure> {
     let account = principal.account;
     let mut locked = on_either!(connection, rows => rows.lock(account, &[email_key], Held::Wait))?;
     let permits = on_either!(connection, rows => rows.accounts(&[account]))?;

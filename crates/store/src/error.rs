@@ -23,15 +23,28 @@ pub enum Error {
     /// The account was disabled, or its password changed, since the caller's credentials were verified.
     #[error("the credentials are no longer valid")]
     StaleCredentials,
+    /// The customer is not as the caller says that it must be; nothing was done.
+    #[error("the customer was changed by someone else")]
+    Conflict,
+    /// The idempotency key came with other content before; nothing was done.
+    #[error("the idempotency key was already used")]
+    KeyReused,
+    /// A cursor that this store did not hand out.
+    #[error("the cursor is not of this store")]
+    InvalidCursor,
     /// A queue is full; nothing was done.
     #[error("a queue is full")]
     Full,
     /// The deadline passed before the work began; nothing was done.
     #[error("the deadline passed")]
     Expired,
-    /// The database is out of reach, out of space or stopping. A write under way may or may not have been made.
+    /// The database is out of reach, out of space or stopping; nothing was done.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// The database went out of reach while a write was under way, and what became of that could not be found out before
+    /// the deadline.
+    #[error("it is not known whether a write was made: {0}")]
+    Unknown(String),
     /// The schema of the database is not the one that this program needs.
     #[error("{0}")]
     Schema(String),

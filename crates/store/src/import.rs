@@ -50,6 +50,8 @@ impl Store {
                         let put = Put {
                             principal,
                             new,
+                            etag: None,
+                            key: None,
                             origin: origin.clone(),
                             hold: None,
                         };

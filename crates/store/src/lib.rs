@@ -9,6 +9,7 @@
 //! | `pool` | threads that run queries for async callers |
 //! | `writer` | group commit: many changes, one transaction |
 //! | `puts` | what it means to register or change a customer |
+//! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
 //! | `copy` | from one store to another, whatever databases they are on |
 //! | `sealing`, `keys`, `encryption` | encryption at rest: of a value, the master keys, and of a whole store |
@@ -24,6 +25,7 @@ mod encryption;
 mod erasures;
 mod error;
 mod export;
+mod feed;
 mod fields;
 mod history;
 mod import;
@@ -39,7 +41,7 @@ mod writer;
 
 use std::{
     num::NonZeroUsize,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -50,14 +52,15 @@ pub use email::{Email, EmailKey, InvalidEmail};
 pub use encryption::{Encryption, Progress};
 pub use erasures::Erasure;
 pub use error::{Error, Result};
-
+pub use feed::FeedItem;
 pub use fields::{Field, InvalidField, check, check_documents, extension};
 pub use import::Imported;
 pub use keys::Keys;
 pub use migrations::Migrate;
 pub use model::{
-    AccountName, Authority, Change, Customer, Documents, Face, InvalidAccountName, InvalidStatus, NewCustomer, Origin,
-    Principal, Profile, Put, Registered, Status, StatusChange,
+    AccountName, Authority, Change, Condition, Customer, Documents, Erase, Face, IdempotencyKey, InvalidAccountName,
+    InvalidIdempotencyKey, InvalidStatus, NewCustomer, Origin, Place, Principal, Profile, Put, Registered, Status,
+    StatusChange,
 };
 
 use pool::Pool;
@@ -110,6 +113,8 @@ pub struct Store {
     pool: Arc<Pool>,
     writer: Arc<Writer>,
     sealing: Sealing,
+    /// What the store is called in cursors, once that was asked for.
+    name: Arc<OnceLock<String>>,
 }
 
 impl Store {
@@ -129,6 +134,7 @@ impl Store {
             pool: Arc::new(Pool::start(connector.clone(), settings)?),
             writer: Arc::new(Writer::start(&connector, &sealing, settings)?),
             sealing,
+            name: Arc::default(),
         })
     }
 

@@ -163,6 +163,46 @@ pub struct Origin {
     pub request_id: String,
 }
 
+/// What must be so for a change to be made; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// The etag that the customer must have.
+    pub etag: Option<String>,
+    /// The status that the customer must have.
+    pub status: Option<Status>,
+}
+
+/// A key that a caller makes up for a change, so that the same again is not made twice: 1 to 128 printable ASCII
+/// characters, no space.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(String);
+
+/// The text cannot be an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to 128 printable ASCII characters, and no space")]
+pub struct InvalidIdempotencyKey;
+
+impl IdempotencyKey {
+    /// The most characters that a key may have.
+    pub const MAX: usize = 128;
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidIdempotencyKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidIdempotencyKey> {
+        if !(1..=Self::MAX).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(InvalidIdempotencyKey);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// A change of status that is asked for.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -172,6 +212,44 @@ pub struct Change {
     pub email: EmailKey,
     /// The status to set.
     pub status: Status,
+    /// What must be so before.
+    pub condition: Condition,
+    /// Why, for the history; it outlives the customer's erasure. At most [`Change::REASON`] characters, none of them a control
+    /// character.
+    pub reason: Option<String>,
+    /// What the caller calls the change.
+    pub key: Option<IdempotencyKey>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Change {
+    /// The most characters of a reason.
+    pub const REASON: usize = 200;
+
+    /// A change that depends on nothing.
+    pub fn new(principal: Principal, email: EmailKey, status: Status, origin: Origin) -> Self {
+        Self {
+            principal,
+            email,
+            status,
+            condition: Condition::default(),
+            reason: None,
+            key: None,
+            origin,
+        }
+    }
+}
+
+/// A customer that is to be erased.
+#[derive(Clone, Debug)]
+pub struct Erase {
+    /// On whose behalf.
+    pub principal: Principal,
+    /// Which customer.
+    pub email: EmailKey,
+    /// What the caller calls the change.
+    pub key: Option<IdempotencyKey>,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -311,6 +389,10 @@ pub struct Put {
     pub principal: Principal,
     /// The customer.
     pub new: NewCustomer,
+    /// The etag that the customer must have; it must then be there.
+    pub etag: Option<String>,
+    /// What the caller calls the change.
+    pub key: Option<IdempotencyKey>,
     /// Where it comes from.
     pub origin: Origin,
     /// Held until it is done, whether or not the caller still waits: what its images take of a budget of memory.
@@ -347,19 +429,56 @@ pub struct Customer {
     pub update_time: SystemTime,
 }
 
-/// A row of the history.
+impl Customer {
+    /// Names this state of the customer: another one, also of another customer with the same address, has another.
+    pub fn etag(&self) -> String {
+        etag(&self.public_id, self.revision)
+    }
+}
+
+/// How many characters of the public id an etag has. With them, a customer that was erased and registered anew does not
+/// come to the etags that it had.
+pub(crate) const ETAG_PREFIX: usize = 8;
+
+/// What [`Customer::etag`] says of a row.
+pub(crate) fn etag(public_id: &str, revision: i64) -> String {
+    format!("{}-{revision}", public_id.get(..ETAG_PREFIX).unwrap_or(public_id))
+}
+
+/// A row of the history: a change of status, or the erasure of a customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusChange {
-    /// The number of the change for this customer, dense from 1.
+    /// Where the row stands in the feed.
+    pub place: Place,
+    /// The row of the customer; never shown outside.
+    pub customer: i64,
+    /// What the customer is, or was, called outside.
+    pub customer_id: String,
+    /// The number of the row for this customer, dense from 1.
     pub version: i64,
-    /// The status before; none when the customer was created.
+    /// The status before; none when the customer was registered.
     pub from: Option<Status>,
     /// The status after.
     pub to: Status,
+    /// Whether the customer was erased; the statuses are then both the last one.
+    pub erased: bool,
     /// Where the change came from.
     pub origin: Origin,
+    /// Why, as the caller put it.
+    pub reason: Option<String>,
     /// When it was made.
     pub time: SystemTime,
+}
+
+/// Where a row of the history stands among all: the order in which whoever follows them misses none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Grows when the rows go on being written on another server.
+    pub epoch: i64,
+    /// The transaction that wrote it, on PostgreSQL.
+    pub xid: i64,
+    /// The number of the row.
+    pub position: i64,
 }
 
 /// Work that somebody waits for until a deadline.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Documents, Error, Field, NewCustomer, Origin, Profile, Put, Result, Status, encryption, model,
-    schema::{accounts, customers, documents, status_changes},
+    schema::{accounts, customers, documents, feed, status_changes},
     sealing::{CustomerKey, Kind, Owner, Sealing},
     statements::{self, Row},
     writer::Written,
@@ -64,6 +64,9 @@ pub(crate) trait Rows {
     /// Stores what changed.
     fn update(&mut self, row: &Row) -> Result<()>;
 
+    /// The epoch of new rows of the history, where the database does not set it by itself.
+    fn epoch(&mut self) -> Result<Option<i64>>;
+
     /// Adds to the history.
     fn record(&mut self, changes: &[NewChange<'_>]) -> Result<()>;
 
@@ -91,6 +94,12 @@ pub(crate) struct NewRow<'a> {
     update_time: i64,
 }
 
+/// What `status_changes.kind` says of a change of status.
+pub(crate) const CHANGED: i16 = 1;
+
+/// What `status_changes.kind` says of an erasure.
+pub(crate) const ERASED: i16 = 2;
+
 /// A new row of `status_changes`.
 #[derive(Insertable)]
 #[diesel(table_name = status_changes)]
@@ -104,6 +113,10 @@ pub(crate) struct NewChange<'a> {
     face: i16,
     request_id: &'a str,
     change_time: i64,
+    kind: i16,
+    reason: Option<&'a str>,
+    /// None for what the database sets by itself.
+    epoch: Option<i64>,
 }
 
 /// A row of `documents`.
@@ -138,7 +151,12 @@ macro_rules! columns {
 pub(crate) use columns;
 
 macro_rules! rows {
-    ($connection:ty, lock($query:ident, $held:ident): $lock:expr, insert($rows:ident): $insert:expr) => {
+    (
+        $connection:ty,
+        lock($query:ident, $held:ident): $lock:expr,
+        insert($rows:ident): $insert:expr,
+        epoch: $epoch:expr
+    ) => {
         impl Rows for $connection {
             fn encryption(&mut self) -> Result<encryption::State> {
                 use crate::schema::encryption::dsl;
@@ -209,6 +227,10 @@ macro_rules! rows {
                 Ok(())
             }
 
+            fn epoch(&mut self) -> Result<Option<i64>> {
+                $epoch(self)
+            }
+
             fn record(&mut self, changes: &[NewChange<'_>]) -> Result<()> {
                 diesel::insert_into(status_changes::table)
                     .values(changes)
@@ -250,7 +272,8 @@ rows! {
     SqliteConnection,
     // The whole file is locked, whoever holds it.
     lock(query, _held): |connection: &mut SqliteConnection| query.load(connection),
-    insert(rows): diesel::insert_into(customers::table).values(rows)
+    insert(rows): diesel::insert_into(customers::table).values(rows),
+    epoch: |connection| Ok(Some(feed::table.select(feed::epoch).first(connection)?))
 }
 
 rows! {
@@ -259,7 +282,8 @@ rows! {
         Held::Wait => query.for_update().load(connection),
         Held::Skip => query.for_update().skip_locked().load(connection),
     },
-    insert(rows): diesel::insert_into(customers::table).values(rows).on_conflict_do_nothing()
+    insert(rows): diesel::insert_into(customers::table).values(rows).on_conflict_do_nothing(),
+    epoch: |_connection| Ok(None)
 }
 
 /// Makes changes, at most one for each customer, inside a transaction. An error is that of the whole transaction.
@@ -306,6 +330,7 @@ pub(crate) fn put_all(
     }
     let created = register(rows, &new)?;
 
+    let epoch = rows.epoch()?;
     let mut outcomes = Vec::with_capacity(plans.len());
     let mut changes = Vec::new();
     for (plan, wanted) in plans.into_iter().zip(wanted) {
@@ -313,7 +338,7 @@ pub(crate) fn put_all(
             Err(error) => Outcome::Settled(Err(error)),
             Ok(plan) => match plan.place(&created) {
                 None => Outcome::Blocked,
-                Some(plan) => Outcome::Settled(Ok(plan.write(rows, wanted, &mut changes, now)?)),
+                Some(plan) => Outcome::Settled(Ok(plan.write(rows, wanted, &mut changes, epoch, now)?)),
             },
         });
     }
@@ -470,6 +495,7 @@ impl<'a> Placed<'a> {
         rows: &mut impl Rows,
         wanted: &Wanted<'a>,
         changes: &mut Vec<NewChange<'a>>,
+        epoch: Option<i64>,
         now: i64,
     ) -> Result<Written> {
         let Self { id, is_new, plan } = self;
@@ -489,6 +515,9 @@ impl<'a> Placed<'a> {
                 face: origin.face as i16,
                 request_id: &origin.request_id,
                 change_time: row.update_time,
+                kind: CHANGED,
+                reason: None,
+                epoch,
             });
         }
         let owner = row.owner(plan.account, plan.email_key);

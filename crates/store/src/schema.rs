@@ -41,6 +41,10 @@ diesel::table! {
         face -> SmallInt,
         request_id -> Text,
         change_time -> BigInt,
+        kind -> SmallInt,
+        reason -> Nullable<Text>,
+        epoch -> BigInt,
+        xid -> BigInt,
     }
 }
 
@@ -70,6 +74,91 @@ diesel::table! {
         id -> Integer,
         state -> SmallInt,
         index_key -> Binary,
+    }
+}
+
+diesel::table! {
+    feed (id) {
+        id -> Integer,
+        name -> Text,
+        epoch -> BigInt,
+        server -> Text,
+    }
+}
+
+diesel::table! {
+    /// On PostgreSQL only.
+    attempts (id) {
+        id -> Binary,
+        create_time -> BigInt,
+        found -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (id) {
+        id -> BigInt,
+        account_id -> BigInt,
+        key -> Text,
+        content -> Binary,
+        operation -> SmallInt,
+        key_time -> BigInt,
+        customer_id -> BigInt,
+        created -> Bool,
+        reference -> Text,
+        profile -> Nullable<Binary>,
+        status -> SmallInt,
+        status_version -> BigInt,
+        revision -> BigInt,
+        update_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_blocks (id) {
+        id -> BigInt,
+        account_id -> BigInt,
+        number -> BigInt,
+        epoch -> BigInt,
+        xid -> BigInt,
+        position -> BigInt,
+        entries -> Binary,
+        hash -> Binary,
+        seal_time -> BigInt,
+    }
+}
+
+diesel::table! {
+    webhooks (id) {
+        id -> BigInt,
+        account_id -> BigInt,
+        public_id -> Text,
+        url -> Text,
+        secret -> Binary,
+        old_secret -> Nullable<Binary>,
+        old_secret_until -> BigInt,
+        create_time -> BigInt,
+        epoch -> BigInt,
+        xid -> BigInt,
+        position -> BigInt,
+        lease_holder -> Text,
+        lease_until -> BigInt,
+        failures -> Integer,
+        pause_until -> BigInt,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (id) {
+        id -> BigInt,
+        webhook_id -> BigInt,
+        position -> BigInt,
+        customer_id -> BigInt,
+        attempts -> Integer,
+        first_time -> BigInt,
+        next_time -> BigInt,
+        parked -> Bool,
+        last_error -> Text,
     }
 }
 

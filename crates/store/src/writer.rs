@@ -21,7 +21,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use metrics::{Gauge, Histogram};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     Change, Error, Put, Result, Settings,
@@ -109,6 +109,7 @@ pub(crate) struct Writer {
     threads: Vec<JoinHandle<()>>,
     healthy: Vec<Arc<AtomicBool>>,
     hasher: RandomState,
+    written: watch::Sender<()>,
 }
 
 /// A change that somebody waits for.
@@ -127,6 +128,7 @@ impl Writer {
             threads: Vec::new(),
             healthy: Vec::new(),
             hasher: RandomState::new(),
+            written: watch::Sender::new(()),
         };
         let workers = settings
             .writers
@@ -154,6 +156,7 @@ impl Writer {
             blocked: false,
             most: settings.batch.get(),
             healthy: Arc::clone(&healthy),
+            written: self.written.clone(),
             size: metrics::histogram!("dcams_write_batch_size"),
             seconds: metrics::histogram!("dcams_write_commit_seconds"),
             depth: metrics::gauge!("dcams_write_queue_depth", "worker" => self.queues.len().to_string()),
@@ -171,6 +174,11 @@ impl Writer {
     /// Whether the last write of every worker could be made.
     pub(crate) fn healthy(&self) -> bool {
         self.healthy.iter().all(|healthy| healthy.load(Ordering::Relaxed))
+    }
+
+    /// Tells whenever something was written here.
+    pub(crate) fn written(&self) -> watch::Receiver<()> {
+        self.written.subscribe()
     }
 
     /// Hands work to the worker that has this customer, and waits for the commit.
@@ -216,6 +224,7 @@ struct Worker<A> {
     blocked: bool,
     most: usize,
     healthy: Arc<AtomicBool>,
+    written: watch::Sender<()>,
     size: Histogram,
     seconds: Histogram,
     depth: Gauge,
@@ -312,6 +321,7 @@ impl<A: Apply> Worker<A> {
         self.size.record(batch.len() as f64);
         let result = self.transact(&batch.iter().map(|item| &item.work).collect::<Vec<_>>());
         self.seconds.record(began.elapsed());
+        self.written.send_replace(());
         match result {
             Ok(outcomes) => self.settle(batch.into_iter().zip(outcomes)),
             // One bad change must not fail the others: each alone.

@@ -43,6 +43,8 @@ pub(super) fn take_apart(
         documents: documents(inputs.images()?),
         // Without a mask the service keeps what comes empty.
         field_mask: None,
+        etag: String::new(),
+        idempotency_key: String::new(),
     };
     inputs.count_numbers();
     Ok(message)

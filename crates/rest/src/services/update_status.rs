@@ -29,6 +29,7 @@ pub(super) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -
     Ok(UpdateStatusRequest {
         email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),
         status: status::number(status, tolerances),
+        ..UpdateStatusRequest::default()
     })
 }
 

@@ -11,7 +11,7 @@ use diesel::{
     OptionalExtension, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection,
     connection::SimpleConnection,
     query_builder::{AstPass, QueryFragment},
-    sql_types::{BigInt, Integer, SmallInt, Text},
+    sql_types::{BigInt, Integer, Nullable, SmallInt, Text},
     sqlite::Sqlite,
 };
 
@@ -225,7 +225,7 @@ impl QueryFragment<Sqlite> for Record<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql(
             "INSERT INTO status_changes (account_id, customer_id, version, from_status, to_status, actor, face, \
-             request_id, change_time) VALUES (",
+             request_id, change_time, reason, epoch) VALUES (",
         );
         out.push_bind_param::<BigInt, _>(&self.change.principal.account)?;
         out.push_sql(", ");
@@ -244,7 +244,9 @@ impl QueryFragment<Sqlite> for Record<'_> {
         out.push_bind_param::<Text, _>(&self.change.origin.request_id)?;
         out.push_sql(", ");
         out.push_bind_param::<BigInt, _>(&self.row.update_time)?;
-        out.push_sql(")");
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Text>, _>(&self.change.reason)?;
+        out.push_sql(", (SELECT epoch FROM feed))");
         Ok(())
     }
 }

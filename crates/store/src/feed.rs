@@ -1,0 +1,281 @@
+//! The feed: the changes of an account in an order in which whoever follows them misses none.
+//!
+//! On PostgreSQL the numbers of rows are given before their transactions commit, so a row may become visible behind one
+//! with a larger number. Here rows are ordered by the transaction that wrote them, and handed out only when every
+//! transaction up to theirs has ended. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
+
+use std::{collections::HashMap, time::Instant};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper, dsl::sql,
+    sql_types::Bool,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    Customer, Error, Face, Origin, Place, Principal, Result, StatusChange, Store,
+    connection::{AnyConnection, on_either},
+    model,
+    puts::{ERASED, Rows, columns},
+    schema::{customers, erasures, feed, status_changes},
+    statements::{self, Row},
+};
+
+/// The first byte of a cursor: how the rest is to be read.
+const FORMAT: u8 = 1;
+
+/// How many characters of the store's name a cursor has.
+const NAME: usize = 8;
+
+/// A change, and the customer as it is now; none once it is erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedItem {
+    /// The change.
+    pub change: StatusChange,
+    /// The customer.
+    pub customer: Option<Customer>,
+}
+
+impl Store {
+    /// The next changes of an account behind a place, at most `most`, with their customers as they are now. None when there
+    /// are no more yet.
+    ///
+    /// # Errors
+    /// [`Error::StaleCredentials`], and those of the database.
+    pub async fn feed(
+        &self,
+        principal: Principal,
+        after: Place,
+        most: u32,
+        deadline: Instant,
+    ) -> Result<Vec<FeedItem>> {
+        let sealing = self.sealing.clone();
+        self.pool
+            .read(deadline, move |connection| {
+                confirm(connection, &principal)?;
+                let changes = behind(connection, principal.account, after, most)?;
+                let rows = customers_of(connection, principal.account, &changes)?;
+                let customers: HashMap<i64, Customer> = rows
+                    .into_iter()
+                    .map(|(email_key, row)| Ok((row.id, row.open(&sealing, principal.account, &email_key)?)))
+                    .collect::<Result<_>>()?;
+                Ok(changes
+                    .into_iter()
+                    .map(|change| FeedItem {
+                        customer: customers.get(&change.customer).cloned(),
+                        change,
+                    })
+                    .collect())
+            })
+            .await
+    }
+
+    /// The place behind which an account has no changes yet that could be handed out.
+    ///
+    /// # Errors
+    /// [`Error::StaleCredentials`], and those of the database.
+    pub async fn feed_end(&self, principal: Principal, deadline: Instant) -> Result<Place> {
+        self.pool
+            .read(deadline, move |connection| {
+                use status_changes::dsl;
+
+                confirm(connection, &principal)?;
+                let last: Vec<(i64, i64, i64)> = dsl::status_changes
+                    .filter(dsl::account_id.eq(principal.account))
+                    .filter(sql::<Bool>(settled(connection)))
+                    .order((dsl::epoch.desc(), dsl::xid.desc(), dsl::position.desc()))
+                    .limit(1)
+                    .select((dsl::epoch, dsl::xid, dsl::position))
+                    .load(connection)?;
+                Ok(last
+                    .first()
+                    .map_or_else(Place::default, |&(epoch, xid, position)| Place { epoch, xid, position }))
+            })
+            .await
+    }
+
+    /// A place as it is handed out.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn cursor(&self, place: Place, deadline: Instant) -> Result<String> {
+        let name = self.name(deadline).await?;
+        let mut bytes = vec![FORMAT];
+        bytes.extend_from_slice(name.as_bytes());
+        for part in [place.epoch, place.xid, place.position] {
+            bytes.extend_from_slice(&part.to_be_bytes());
+        }
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// The place of a cursor.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCursor`] when this store did not hand it out, and those of the database.
+    pub async fn place(&self, cursor: &str, deadline: Instant) -> Result<Place> {
+        let name = self.name(deadline).await?;
+        let bytes = BASE64_URL_SAFE_NO_PAD
+            .decode(cursor)
+            .map_err(|_| Error::InvalidCursor)?;
+        let places = bytes
+            .strip_prefix(&[FORMAT])
+            .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+            .filter(|rest| rest.len() == 24)
+            .ok_or(Error::InvalidCursor)?;
+        let mut parts = places
+            .chunks_exact(8)
+            .map(|part| part.try_into().map_or(0, i64::from_be_bytes));
+        let mut next = || parts.next().unwrap_or_default();
+        Ok(Place {
+            epoch: next(),
+            xid: next(),
+            position: next(),
+        })
+    }
+
+    /// Tells whenever this handle's store has written something, so that whoever waits for changes need not ask often. It
+    /// knows nothing of other gateways, of imports and of erasures: ask now and then all the same.
+    pub fn written(&self) -> watch::Receiver<()> {
+        self.writer.written()
+    }
+
+    /// What the store is called in cursors. It never changes.
+    async fn name(&self, deadline: Instant) -> Result<String> {
+        if let Some(name) = self.name.get() {
+            return Ok(name.clone());
+        }
+        let name: String = self
+            .pool
+            .read(deadline, |connection| {
+                Ok(feed::table.select(feed::name).first(connection)?)
+            })
+            .await?;
+        let name = name.get(..NAME).unwrap_or(&name).to_owned();
+        Ok(self.name.get_or_init(|| name).clone())
+    }
+}
+
+/// Confirms that the principal's right still holds.
+pub(crate) fn confirm(connection: &mut AnyConnection, principal: &Principal) -> Result<()> {
+    let account = on_either!(connection, rows => rows.accounts(&[principal.account]))?
+        .get(&principal.account)
+        .copied();
+    statements::permit_by(principal, account)
+}
+
+/// What holds of a row when no earlier one can come any more.
+pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
+    match connection {
+        // One writes at a time.
+        AnyConnection::Sqlite(_) => "TRUE",
+        // What was written on another server was committed before the first row here.
+        AnyConnection::Postgres(_) => {
+            "(status_changes.epoch < (SELECT f.epoch FROM feed f)
+              OR status_changes.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+        }
+    }
+}
+
+/// The next rows of an account behind a place, in the order of the feed.
+pub(crate) fn behind(
+    connection: &mut AnyConnection,
+    account: i64,
+    after: Place,
+    most: u32,
+) -> Result<Vec<StatusChange>> {
+    use status_changes::dsl;
+
+    let Place { epoch, xid, position } = after;
+    let rows = dsl::status_changes
+        .filter(dsl::account_id.eq(account))
+        // As a comparison of rows it is one range of the index.
+        .filter(sql::<Bool>(&format!(
+            "(epoch, xid, position) > ({epoch}, {xid}, {position})"
+        )))
+        .filter(sql::<Bool>(settled(connection)))
+        .order((dsl::epoch, dsl::xid, dsl::position))
+        .limit(most.into())
+        .select(ChangeRow::as_select())
+        .load(connection)?;
+    named(connection, rows)
+}
+
+/// A row of `status_changes`.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = status_changes)]
+pub(crate) struct ChangeRow {
+    position: i64,
+    customer_id: i64,
+    version: i64,
+    from_status: Option<i16>,
+    to_status: i16,
+    actor: String,
+    face: i16,
+    request_id: String,
+    change_time: i64,
+    kind: i16,
+    reason: Option<String>,
+    epoch: i64,
+    xid: i64,
+}
+
+/// The rows, with what their customers are called outside.
+pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Result<Vec<StatusChange>> {
+    let mut ids: Vec<i64> = rows.iter().map(|row| row.customer_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let living: Vec<(i64, String)> = on_either!(connection, connection => customers::table
+        .filter(customers::id.eq_any(&ids))
+        .select((customers::id, customers::public_id))
+        .load(connection)?);
+    let erased: Vec<(i64, String)> = on_either!(connection, connection => erasures::table
+        .filter(erasures::customer_id.eq_any(&ids))
+        .select((erasures::customer_id, erasures::public_id))
+        .load(connection)?);
+    let names: HashMap<i64, String> = living.into_iter().chain(erased).collect();
+    rows.into_iter()
+        .map(|row| {
+            let name = names.get(&row.customer_id).cloned();
+            row.into_change(name.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// The customers of changes that are still there.
+fn customers_of(connection: &mut AnyConnection, account: i64, changes: &[StatusChange]) -> Result<Vec<(String, Row)>> {
+    let mut ids: Vec<i64> = changes.iter().map(|change| change.customer).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(on_either!(connection, connection => customers::table
+        .filter(customers::account_id.eq(account).and(customers::id.eq_any(&ids)))
+        .select((customers::email_key, columns!()))
+        .load(connection)?))
+}
+
+impl ChangeRow {
+    fn into_change(self, customer_id: String) -> Result<StatusChange> {
+        Ok(StatusChange {
+            place: Place {
+                epoch: self.epoch,
+                xid: self.xid,
+                position: self.position,
+            },
+            customer: self.customer_id,
+            customer_id,
+            version: self.version,
+            from: self.from_status.map(statements::status).transpose()?,
+            to: statements::status(self.to_status)?,
+            erased: self.kind == ERASED,
+            origin: Origin {
+                actor: self.actor,
+                face: Face::from_number(self.face)
+                    .ok_or_else(|| Error::Internal(format!("{} is no face", self.face)))?,
+                request_id: self.request_id,
+            },
+            reason: self.reason,
+            time: model::time(self.change_time),
+        })
+    }
+}
