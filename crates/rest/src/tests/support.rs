@@ -298,8 +298,36 @@ impl StorageService for Service {
         &self,
         _: tonic::Request<v1::EraseCustomerRequest>,
     ) -> Result<tonic::Response<v1::EraseCustomerResponse>, Status> {
-        Err(Status::unimplemented("the facade has no such service"))
+        Err(no_such_service())
     }
+
+    async fn list_status_changes(
+        &self,
+        _: tonic::Request<v1::ListStatusChangesRequest>,
+    ) -> Result<tonic::Response<v1::ListStatusChangesResponse>, Status> {
+        Err(no_such_service())
+    }
+
+    async fn get_status_at(
+        &self,
+        _: tonic::Request<v1::GetStatusAtRequest>,
+    ) -> Result<tonic::Response<v1::GetStatusAtResponse>, Status> {
+        Err(no_such_service())
+    }
+
+    type WatchStatusChangesStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::WatchStatusChangesResponse, Status>> + Send>>;
+
+    async fn watch_status_changes(
+        &self,
+        _: tonic::Request<v1::WatchStatusChangesRequest>,
+    ) -> Result<tonic::Response<Self::WatchStatusChangesStream>, Status> {
+        Err(no_such_service())
+    }
+}
+
+fn no_such_service() -> Status {
+    Status::unimplemented("the facade has no such service")
 }
 
 /// Counters by their kind, readable.
