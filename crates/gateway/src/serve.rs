@@ -16,7 +16,7 @@ use crate::{
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
-    retention, telemetry,
+    retention, telemetry, webhooks,
 };
 
 /// How long a connection to the upstream may take.
@@ -87,6 +87,17 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             tasks.spawn(grpc.serve(routes, stop.clone()));
             if let Some(age) = options.retain_documents_for {
                 tasks.spawn(retention::run(store.clone(), age, stop.clone()));
+            }
+            let pace = webhooks::Pace::new(
+                Duration::from_millis(options.webhook_lease.into()),
+                options.webhook_tempo,
+            );
+            match webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total()) {
+                Ok(sender) => {
+                    tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.clone()));
+                }
+                // Whoever has no webhooks needs no certificates.
+                Err(error) => tracing::error!("nothing is sent to webhooks: {error:#}"),
             }
             (proto::client(service), Ready::Here(readiness), Some(store))
         }

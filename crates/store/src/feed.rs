@@ -20,6 +20,7 @@ use crate::{
     model,
     puts::{ERASED, Rows, columns},
     schema::{customers, erasures, feed, status_changes},
+    sealing::Sealing,
     statements::{self, Row},
 };
 
@@ -56,18 +57,7 @@ impl Store {
             .read(deadline, move |connection| {
                 confirm(connection, &principal)?;
                 let changes = behind(connection, principal.account, after, most)?;
-                let rows = customers_of(connection, principal.account, &changes)?;
-                let customers: HashMap<i64, Customer> = rows
-                    .into_iter()
-                    .map(|(email_key, row)| Ok((row.id, row.open(&sealing, principal.account, &email_key)?)))
-                    .collect::<Result<_>>()?;
-                Ok(changes
-                    .into_iter()
-                    .map(|change| FeedItem {
-                        customer: customers.get(&change.customer).cloned(),
-                        change,
-                    })
-                    .collect())
+                with_customers(connection, &sealing, principal.account, changes)
             })
             .await
     }
@@ -79,19 +69,8 @@ impl Store {
     pub async fn feed_end(&self, principal: Principal, deadline: Instant) -> Result<Place> {
         self.pool
             .read(deadline, move |connection| {
-                use status_changes::dsl;
-
                 confirm(connection, &principal)?;
-                let last: Vec<(i64, i64, i64)> = dsl::status_changes
-                    .filter(dsl::account_id.eq(principal.account))
-                    .filter(sql::<Bool>(settled(connection)))
-                    .order((dsl::epoch.desc(), dsl::xid.desc(), dsl::position.desc()))
-                    .limit(1)
-                    .select((dsl::epoch, dsl::xid, dsl::position))
-                    .load(connection)?;
-                Ok(last
-                    .first()
-                    .map_or_else(Place::default, |&(epoch, xid, position)| Place { epoch, xid, position }))
+                end(connection, principal.account)
             })
             .await
     }
@@ -178,6 +157,22 @@ pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
     }
 }
 
+/// The place behind which an account has no changes yet that could be handed out.
+pub(crate) fn end(connection: &mut AnyConnection, account: i64) -> Result<Place> {
+    use status_changes::dsl;
+
+    let last: Vec<(i64, i64, i64)> = dsl::status_changes
+        .filter(dsl::account_id.eq(account))
+        .filter(sql::<Bool>(settled(connection)))
+        .order((dsl::epoch.desc(), dsl::xid.desc(), dsl::position.desc()))
+        .limit(1)
+        .select((dsl::epoch, dsl::xid, dsl::position))
+        .load(connection)?;
+    Ok(last
+        .first()
+        .map_or_else(Place::default, |&(epoch, xid, position)| Place { epoch, xid, position }))
+}
+
 /// The next rows of an account behind a place, in the order of the feed.
 pub(crate) fn behind(
     connection: &mut AnyConnection,
@@ -241,6 +236,27 @@ pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Res
             row.into_change(name.unwrap_or_default())
         })
         .collect()
+}
+
+/// The changes, with their customers as they are now.
+pub(crate) fn with_customers(
+    connection: &mut AnyConnection,
+    sealing: &Sealing,
+    account: i64,
+    changes: Vec<StatusChange>,
+) -> Result<Vec<FeedItem>> {
+    let rows = customers_of(connection, account, &changes)?;
+    let customers: HashMap<i64, Customer> = rows
+        .into_iter()
+        .map(|(email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
+        .collect::<Result<_>>()?;
+    Ok(changes
+        .into_iter()
+        .map(|change| FeedItem {
+            customer: customers.get(&change.customer).cloned(),
+            change,
+        })
+        .collect())
 }
 
 /// The customers of changes that are still there.

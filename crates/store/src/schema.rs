@@ -145,6 +145,7 @@ diesel::table! {
         lease_until -> BigInt,
         failures -> Integer,
         pause_until -> BigInt,
+        last_error -> Text,
     }
 }
 

@@ -97,7 +97,9 @@ CREATE TABLE webhooks (
     lease_until      BIGINT   NOT NULL,
     -- How often in a row delivery has failed, and until when it pauses.
     failures         INTEGER  NOT NULL,
-    pause_until      BIGINT   NOT NULL
+    pause_until      BIGINT   NOT NULL,
+    -- What became of the last try that failed, until one does not; nothing personal.
+    last_error       TEXT     NOT NULL
 );
 CREATE INDEX webhooks_by_account ON webhooks (account_id);
 
@@ -109,6 +111,7 @@ CREATE TABLE webhook_deliveries (
     position    BIGINT   NOT NULL,
     customer_id BIGINT   NOT NULL,
     attempts    INTEGER  NOT NULL,
+    -- When it was tried first; 0 when it was not yet.
     first_time  BIGINT   NOT NULL,
     next_time   BIGINT   NOT NULL,
     parked      BOOLEAN  NOT NULL,
@@ -116,4 +119,5 @@ CREATE TABLE webhook_deliveries (
     last_error  TEXT     NOT NULL,
     UNIQUE (webhook_id, position)
 );
-CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (webhook_id, parked, next_time);
+-- Of each customer the first one that waits is tried, and the others stand behind it.
+CREATE INDEX webhook_deliveries_by_customer ON webhook_deliveries (webhook_id, parked, customer_id, id);

@@ -86,7 +86,9 @@ CREATE TABLE webhooks (
     lease_until      INTEGER NOT NULL,
     -- How often in a row delivery has failed, and until when it pauses.
     failures         INTEGER NOT NULL,
-    pause_until      INTEGER NOT NULL
+    pause_until      INTEGER NOT NULL,
+    -- What became of the last try that failed, until one does not; nothing personal.
+    last_error       TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX webhooks_by_account ON webhooks (account_id);
 
@@ -98,6 +100,7 @@ CREATE TABLE webhook_deliveries (
     position    INTEGER NOT NULL,
     customer_id INTEGER NOT NULL,
     attempts    INTEGER NOT NULL,
+    -- When it was tried first; 0 when it was not yet.
     first_time  INTEGER NOT NULL,
     next_time   INTEGER NOT NULL,
     parked      INTEGER NOT NULL,
@@ -105,4 +108,5 @@ CREATE TABLE webhook_deliveries (
     last_error  TEXT    NOT NULL,
     UNIQUE (webhook_id, position)
 ) STRICT;
-CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (webhook_id, parked, next_time);
+-- Of each customer the first one that waits is tried, and the others stand behind it.
+CREATE INDEX webhook_deliveries_by_customer ON webhook_deliveries (webhook_id, parked, customer_id, id);
