@@ -20,3 +20,4 @@ mod privacy;
 mod serve;
 mod store;
 mod support;
+mod webhooks;

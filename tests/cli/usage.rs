@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 32] = [
         &[],
         &["serve"],
         &["account"],
@@ -28,6 +28,14 @@ fn the_help_of_every_command_is_as_agreed() {
         &["customer", "history"],
         &["customer", "export"],
         &["customer", "erase"],
+        &["webhook"],
+        &["webhook", "add"],
+        &["webhook", "list"],
+        &["webhook", "remove"],
+        &["webhook", "rotate"],
+        &["webhook", "test"],
+        &["webhook", "parked"],
+        &["webhook", "resend"],
         &["keys"],
         &["keys", "generate"],
         &["keys", "rotate"],
