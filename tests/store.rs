@@ -47,6 +47,7 @@ mod puts;
 mod reads;
 mod shared;
 mod sqlite_file;
+mod webhooks;
 
 /// Every status there is.
 const STATUSES: [Status; 3] = [Status::Pass, Status::Pending, Status::Fail];

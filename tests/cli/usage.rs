@@ -65,6 +65,7 @@ fn no_command_is_left_out_of_the_help() {
                 "serve",
                 "account",
                 "customer",
+                "webhook",
                 "keys",
                 "migrate",
                 "openapi",
@@ -77,6 +78,10 @@ fn no_command_is_left_out_of_the_help() {
         (
             &["customer"],
             &["import", "export", "show", "set-status", "history", "erase"],
+        ),
+        (
+            &["webhook"],
+            &["add", "list", "remove", "rotate", "test", "parked", "resend"],
         ),
         (&["keys"], &["generate", "rotate", "encrypt"]),
     ] {

@@ -1,13 +1,13 @@
 //! What arrives, whatever the receiver does.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{
     FAST, Hook, Receiver, metric, pending,
     receiver::{Answer, LOOK, check},
     register, set, shop, with_account,
 };
-use crate::support::{Backend, Gateway, dcams, eventually};
+use crate::support::{Backend, Gateway, dcams, eventually, program, run};
 
 const STATUSES: [&str; 3] = ["PASS", "FAIL", "PENDING"];
 
@@ -250,8 +250,8 @@ fn addresses_that_are_not_public_are_refused_also_when_they_are_stored() {
 
         // What was allowed once is looked at again with every delivery.
         let receiver = Receiver::start();
-        let hook = Hook::add(&database, &receiver.url());
         register(&database, &["a@example.com"]);
+        let hook = Hook::add(&database, &receiver.url());
         let url = receiver.url().replace("http://127.0.0.1", "https://10.0.0.1");
         database
             .session()
@@ -265,6 +265,38 @@ fn addresses_that_are_not_public_are_refused_also_when_they_are_stored() {
             list().contains("the address is not a public one")
         });
         assert_eq!(receiver.count(), 0);
+    }
+}
+
+/// TLS is checked: what is not trusted, or is of another name, is sent nothing.
+#[test]
+fn a_receiver_with_tls_is_sent_nothing_unless_it_is_trusted() {
+    let database = shop(Backend::Sqlite);
+    for (name, trusted, taken) in [
+        ("localhost", true, true),
+        ("localhost", false, false),
+        ("other.example", true, false),
+    ] {
+        let (receiver, certificate) = Receiver::start_with_tls(name);
+        let file = database.file("ca.pem", certificate);
+        let hook = Hook::add(&database, &receiver.url());
+        let mut command = program();
+        command.args(database.arguments()).args(["webhook", "test", &hook.id]);
+        if trusted {
+            command.env("SSL_CERT_FILE", file);
+        }
+        let output = run(&mut command, "");
+        match taken {
+            true => {
+                assert_eq!(output.ok(), "the receiver answered 204\n");
+                check(&receiver.requests()[0], &hook.secret);
+            }
+            false => {
+                let line = output.fails(1);
+                assert!(line.starts_with("the TLS connection failed"), "{line}");
+                assert_eq!(receiver.count(), 0);
+            }
+        }
     }
 }
 
@@ -329,16 +361,13 @@ fn a_webhook_that_is_removed_gets_nothing_more_and_one_of_a_disabled_account_wai
         );
         // Its lease ends, and then nobody takes it.
         eventually("nobody has the webhook", || {
-            database.session().number("(SELECT max(lease_until) FROM webhooks)")
-                < database.session().number("(SELECT max(create_time) FROM webhooks)") + 1
-                || {
-                    std::thread::sleep(LOOK);
-                    let now = std::time::SystemTime::now()
-                        .duration_since(std::time::UNIX_EPOCH)
-                        .unwrap()
-                        .as_micros();
-                    i64::try_from(now).unwrap() > database.session().number("(SELECT max(lease_until) FROM webhooks)")
-                }
+            std::thread::sleep(LOOK);
+            let now = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_micros();
+            let until = database.session().number("(SELECT max(lease_until) FROM webhooks)");
+            i64::try_from(now).unwrap() > until
         });
         let sent = gone.count();
         let arguments = ["customer", "set-status", "a@example.com", "FAIL", "--account", "shop"];

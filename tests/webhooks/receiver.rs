@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -96,15 +96,40 @@ struct State {
 
 /// The receiver. It listens until the process ends.
 pub struct Receiver {
-    address: SocketAddr,
+    url: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Receiver {
     /// A receiver that takes everything.
     pub fn start() -> Self {
+        Self::listen("http://127.0.0.1", |stream, state| {
+            answer_all(stream, state);
+        })
+    }
+
+    /// One with TLS, for a name that it says is its own; and its certificate.
+    pub fn start_with_tls(name: &str) -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+        let config = Arc::new(config);
+        let receiver = Self::listen("https://localhost", move |stream, state| {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            answer_all(rustls::StreamOwned::new(connection, stream), state);
+        });
+        (receiver, made.cert.pem())
+    }
+
+    fn listen(host: &str, serve: impl Fn(TcpStream, &Mutex<State>) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
+        let url = format!("{host}:{}/hook", listener.local_addr().unwrap().port());
         let state = Arc::new(Mutex::new(State {
             rule: Box::new(|_| Answer::Status(204)),
             requests: Vec::new(),
@@ -114,17 +139,15 @@ impl Receiver {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let state = Arc::clone(&shared);
-                std::thread::spawn(
-                    move || while serve(&mut BufReader::new(stream.as_ref().unwrap()), &state).is_some() {},
-                );
+                let (state, serve) = (Arc::clone(&shared), serve.clone());
+                std::thread::spawn(move || serve(stream.unwrap(), &state));
             }
         });
-        Self { address, state }
+        Self { url, state }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        self.url.clone()
     }
 
     /// Has requests answered otherwise from now on.
@@ -184,8 +207,14 @@ impl Receiver {
 /// How often a test looks.
 pub const LOOK: Duration = Duration::from_millis(10);
 
+/// Answers what comes over a connection, until it is over.
+fn answer_all(stream: impl Read + Write, state: &Mutex<State>) {
+    let mut stream = BufReader::new(stream);
+    while serve(&mut stream, state).is_some() {}
+}
+
 /// Answers a request; none when the connection is over.
-fn serve(stream: &mut BufReader<&TcpStream>, state: &Mutex<State>) -> Option<()> {
+fn serve(stream: &mut BufReader<impl Read + Write>, state: &Mutex<State>) -> Option<()> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).ok()? == 0 {
@@ -224,11 +253,11 @@ fn serve(stream: &mut BufReader<&TcpStream>, state: &Mutex<State>) -> Option<()>
                 if status == 204 { 0 } else { 2 }
             );
             let body = if status == 204 { "" } else { "ok" };
-            stream.get_mut().write_all(format!("{text}{body}").as_bytes()).ok()
+            send(stream, &format!("{text}{body}"))
         }
         Answer::Redirect(to) => {
             let text = format!("HTTP/1.1 307 X\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
-            stream.get_mut().write_all(text.as_bytes()).ok()
+            send(stream, &text)
         }
         // Until the other side has enough.
         Answer::Never => {
@@ -238,10 +267,12 @@ fn serve(stream: &mut BufReader<&TcpStream>, state: &Mutex<State>) -> Option<()>
         Answer::Close => None,
     };
     state.lock().unwrap().open -= 1;
-    if answered.is_none() {
-        let _ = stream.get_ref().shutdown(std::net::Shutdown::Both);
-    }
     answered
+}
+
+fn send(stream: &mut BufReader<impl Read + Write>, text: &str) -> Option<()> {
+    stream.get_mut().write_all(text.as_bytes()).ok()?;
+    stream.get_mut().flush().ok()
 }
 
 /// Makes sure that a request is one of the vendor's, signed by a secret, and was just made.

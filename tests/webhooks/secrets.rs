@@ -1,5 +1,7 @@
 //! What signs deliveries is known to whoever added the webhook, and to nobody else.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::{
     FAST, Hook, Receiver,
     receiver::{Answer, check},
@@ -7,7 +9,7 @@ use super::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use crate::support::{Backend, Gateway, dcams};
+use crate::support::{Backend, Database, Gateway, dcams};
 
 /// The secret and its bytes, as they may stand somewhere.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
@@ -15,6 +17,13 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     let bytes = BASE64_STANDARD.decode(base64).unwrap();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     vec![base64.as_bytes().to_vec(), bytes, hex.into_bytes()]
+}
+
+/// A database to be used with a key, which nobody else can read.
+fn sealed(database: Database) -> Database {
+    let database = database.encrypted();
+    std::fs::set_permissions(database.path(Database::KEYS), PermissionsExt::from_mode(0o600)).unwrap();
+    database
 }
 
 #[track_caller]
@@ -30,10 +39,10 @@ fn absent(secret: &str, place: &str, text: &[u8]) {
 #[test]
 fn while_a_secret_is_replaced_both_sign() {
     for backend in Backend::BOTH {
-        let database = with_account(backend.database().encrypted());
+        let database = with_account(sealed(backend.database()));
         let receiver = Receiver::start();
-        let hook = Hook::add(&database, &receiver.url());
         register(&database, &["a@example.com"]);
+        let hook = Hook::add(&database, &receiver.url());
         let gateway = Gateway::start(&database, &FAST);
         let said = hook.command(&database, "rotate", &[]);
         let new = said.lines().find_map(|line| line.strip_prefix("secret: ")).unwrap();
@@ -58,10 +67,10 @@ fn while_a_secret_is_replaced_both_sign() {
 #[test]
 fn a_secret_is_printed_once_and_stands_nowhere_in_clear_text() {
     for backend in Backend::BOTH {
-        let database = with_account(backend.database().encrypted());
+        let database = with_account(sealed(backend.database()));
         let receiver = Receiver::start();
-        let hook = Hook::add(&database, &receiver.url());
         register(&database, &["a@example.com"]);
+        let hook = Hook::add(&database, &receiver.url());
         let gateway = Gateway::start(&database, &[&FAST[..], &["--log", "trace"]].concat());
         let mut fail = true;
         receiver.answers(move |_| Answer::Status(if std::mem::take(&mut fail) { 500 } else { 200 }));
@@ -97,7 +106,7 @@ fn the_secrets_of_a_store_that_is_encrypted_are_sealed_with_it_and_still_sign() 
             if !customers.is_empty() {
                 register(&database, customers);
             }
-            let database = database.encrypted();
+            let database = sealed(database);
             // Nobody uses a store with a key by which it is not encrypted.
             let line = dcams(&database, &["webhook", "list"], "").fails(1);
             assert!(line.contains("keys encrypt"), "{line}");
@@ -116,7 +125,7 @@ fn the_secrets_of_a_store_that_is_encrypted_are_sealed_with_it_and_still_sign() 
 #[test]
 fn a_secret_that_was_moved_to_another_webhook_does_not_open() {
     for backend in Backend::BOTH {
-        let database = with_account(backend.database().encrypted());
+        let database = with_account(sealed(backend.database()));
         let receiver = Receiver::start();
         let (first, second) = (
             Hook::add(&database, &receiver.url()),
