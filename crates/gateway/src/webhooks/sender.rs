@@ -111,27 +111,28 @@ async fn drain(mut answer: Response) {
 
 /// What an error of the client means. Its own text has the URL.
 fn failure(error: &reqwest::Error) -> Failure {
-    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    let mut seen = None;
-    let found = causes.find_map(|cause| {
-        // An error may stand inside one of I/O, which does not name it as its cause.
-        let inner = cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .map(|inner| inner as &(dyn Error + 'static));
-        for cause in [Some(cause), inner].into_iter().flatten() {
-            if cause.is::<Refused>() {
-                seen = Some(Failure::Refused);
-            } else if cause.is::<rustls::Error>() {
-                seen = Some(Failure::Tls);
-            }
+    let mut causes = std::iter::successors(error.source(), |cause| cause_of(*cause));
+    let known = causes.find_map(|cause| {
+        if cause.is::<Refused>() {
+            Some(Failure::Refused)
+        } else if cause.is::<rustls::Error>() {
+            Some(Failure::Tls)
+        } else {
+            None
         }
-        seen
     });
-    match found {
+    match known {
         Some(failure) => failure,
         None if error.is_timeout() => Failure::Timeout,
         None if error.is_connect() => Failure::Connection,
         None => Failure::Broken,
+    }
+}
+
+/// What caused an error. One of I/O does not name what stands inside it as its cause.
+fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
 }
