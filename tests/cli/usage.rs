@@ -174,6 +174,7 @@ fn a_wrong_variable_is_one_line_and_exit_code_2() {
         ("DCAMS_DRAIN", "soon", "--drain <SECONDS>"),
         ("DCAMS_LOG", "loud", "--log <LEVEL>"),
         ("DCAMS_RETAIN_DOCUMENTS_FOR", "long", "--retain-documents-for <AGE>"),
+        ("DCAMS_WEBHOOK_ALLOW_PRIVATE", "perhaps", "--webhook-allow-private"),
     ] {
         let line = run(program().arg("serve").env(name, value), "").fails(2);
         assert!(line.contains(says), "{line}");

@@ -1,7 +1,5 @@
 //! One gateway at a time delivers, and another goes on where it ended.
 
-use std::time::{Duration, Instant};
-
 use super::{FAST, Hook, Receiver, receiver::Answer, register, set, shop};
 use crate::support::{Backend, Gateway, dcams, eventually};
 
@@ -69,18 +67,13 @@ fn a_gateway_that_stops_gives_its_webhooks_up() {
         set(&first, "a@example.com", "PASS");
         set(&first, "a@example.com", "FAIL");
         receiver.has(1);
-        let began = Instant::now();
         let output = first.stop();
-        assert!(
-            output.code == 0 && began.elapsed() < Duration::from_secs(5),
-            "{output:?}"
-        );
+        assert_eq!(output.code, 0, "{output:?}");
         assert!(!output.err.contains("did not end in time"), "{output:?}");
         receiver.answers(|_| Answer::Status(200));
-        let began = Instant::now();
+        assert_eq!(database.session().number("(SELECT max(lease_until) FROM webhooks)"), 0);
         let _second = Gateway::start(&database, &[]);
         receiver.has_taken(2);
-        assert!(began.elapsed() < Duration::from_secs(10));
         assert_eq!(receiver.statuses("a@example.com"), STATUSES);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context;
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::BoolishValueParser,
     error::{ContextValue, ErrorKind},
 };
 use grpc::CustomerLink;
@@ -359,7 +360,7 @@ pub(crate) struct ExportOptions {
 #[derive(Args)]
 pub(crate) struct WebhookOptions {
     /// Let webhooks send to addresses that are not public, such as 10.0.0.1; with TLS all the same
-    #[arg(long = "webhook-allow-private", env = "DCAMS_WEBHOOK_ALLOW_PRIVATE")]
+    #[arg(long = "webhook-allow-private", env = "DCAMS_WEBHOOK_ALLOW_PRIVATE", value_parser = BoolishValueParser::new())]
     private: bool,
 }
 

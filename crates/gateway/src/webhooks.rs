@@ -57,7 +57,7 @@ const DOWN: u32 = 5;
 const POLL: Duration = Duration::from_secs(1);
 
 /// The least time between two looks that found nothing.
-const BREATH: Duration = Duration::from_millis(50);
+const BREATH: Duration = Duration::from_millis(200);
 
 /// How long the store has.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -145,7 +145,6 @@ diesel::table! {
         lease_until -> BigInt,
         failures -> Integer,
         pause_until -> BigInt,
-        last_error -> Text,
     }
 }
 

@@ -106,7 +106,7 @@ pub struct Webhook {
     pub parked: u64,
     /// When the oldest change was made that is neither delivered nor parked.
     pub oldest: Option<SystemTime>,
-    /// What became of the last try, if it failed.
+    /// Why a change that waits was not delivered.
     pub last_error: Option<String>,
     /// Until when nothing is sent since the receiver is down.
     pub paused_until: Option<SystemTime>,
@@ -207,7 +207,6 @@ struct Row {
     lease_until: i64,
     failures: i32,
     pause_until: i64,
-    last_error: String,
 }
 
 impl Row {
@@ -286,7 +285,6 @@ impl Store {
                             webhooks::lease_until.eq(0),
                             webhooks::failures.eq(0),
                             webhooks::pause_until.eq(0),
-                            webhooks::last_error.eq(""),
                         ))
                         .execute(connection)?;
                     Ok(Some(NewWebhook { id, secret }))
@@ -725,9 +723,9 @@ fn work(
         (false, false) => most,
     });
     let mut fresh = feed::behind(connection, row.account_id, row.place(), room.max(1))?;
-    let oldest = match oldest_pending(connection, row.id)? {
-        Some(time) => Some(time),
-        None => fresh.first().map(|change| model::micros(change.time)),
+    let oldest = match pending {
+        0 => fresh.first().map(|change| model::micros(change.time)),
+        _ => oldest_pending(connection, row.id)?,
     };
     work.lag = oldest.map(|time| since(now, time)).unwrap_or_default();
     fresh.truncate(room as usize);
@@ -826,14 +824,8 @@ fn record(
     use webhook_deliveries::dsl;
 
     let mut last = None;
-    let mut last_error = None;
     for (delivery, outcome) in outcomes {
         let place = delivery.item.change.place;
-        match outcome {
-            DeliveryOutcome::Done => last_error = Some(""),
-            DeliveryOutcome::Failed { error, .. } => last_error = Some(error.as_str()),
-            DeliveryOutcome::Waits => {}
-        }
         let Some(row) = delivery.row else {
             last = Some(place);
             if *outcome != DeliveryOutcome::Done {
@@ -865,11 +857,6 @@ fn record(
                 webhooks::xid.eq(xid),
                 webhooks::position.eq(position),
             ))
-            .execute(connection)?;
-    }
-    if let Some(last_error) = last_error {
-        diesel::update(webhooks::table.filter(webhooks::id.eq(webhook)))
-            .set(webhooks::last_error.eq(last_error))
             .execute(connection)?;
     }
     Ok(())
@@ -947,13 +934,24 @@ fn state(connection: &mut AnyConnection, row: Row, now: i64) -> Result<Webhook> 
         .select(status_changes::change_time)
         .load(connection)?;
     let oldest = oldest_pending(connection, row.id)?.or(behind.first().copied());
+    let last_error = webhook_deliveries::table
+        .filter(webhook_deliveries::webhook_id.eq(row.id))
+        .filter(
+            webhook_deliveries::parked
+                .eq(false)
+                .and(webhook_deliveries::attempts.gt(0)),
+        )
+        .order(webhook_deliveries::next_time.desc())
+        .select(webhook_deliveries::last_error)
+        .first(connection)
+        .optional()?;
     let later = |time: i64| (time > now).then(|| model::time(time));
     Ok(Webhook {
         behind: behind.len() as u64,
         pending: count_of(connection, row.id, false)?.unsigned_abs(),
         parked: count_of(connection, row.id, true)?.unsigned_abs(),
         oldest: oldest.map(model::time),
-        last_error: Some(row.last_error).filter(|error| !error.is_empty()),
+        last_error,
         paused_until: later(row.pause_until),
         old_secret_until: row.old_secret.is_some().then(|| later(row.old_secret_until)).flatten(),
         id: row.public_id,

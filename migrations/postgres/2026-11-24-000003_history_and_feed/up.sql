@@ -97,9 +97,7 @@ CREATE TABLE webhooks (
     lease_until      BIGINT   NOT NULL,
     -- How often in a row delivery has failed, and until when it pauses.
     failures         INTEGER  NOT NULL,
-    pause_until      BIGINT   NOT NULL,
-    -- What became of the last try that failed, until one does not; nothing personal.
-    last_error       TEXT     NOT NULL
+    pause_until      BIGINT   NOT NULL
 );
 CREATE INDEX webhooks_by_account ON webhooks (account_id);
 
