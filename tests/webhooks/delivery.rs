@@ -301,6 +301,26 @@ fn a_receiver_with_tls_is_sent_nothing_unless_it_is_trusted() {
 }
 
 #[test]
+fn without_certificates_of_the_system_what_needs_none_still_arrives() {
+    let database = shop(Backend::Sqlite);
+    let plain = Receiver::start();
+    let (with_tls, _) = Receiver::start_with_tls("localhost");
+    let test = |receiver: &Receiver| {
+        let hook = Hook::add(&database, &receiver.url());
+        let mut command = program();
+        command.args(database.arguments()).args(["webhook", "test", &hook.id]);
+        let nowhere = database.path("nowhere");
+        run(command.env("SSL_CERT_FILE", &nowhere).env("SSL_CERT_DIR", &nowhere), "")
+    };
+    let output = test(&plain);
+    assert!(output.err.contains("the system has no certificates"), "{output:?}");
+    output.ok();
+    let output = test(&with_tls);
+    assert!(output.err.contains("error: the TLS connection failed"), "{output:?}");
+    assert_eq!((plain.count(), with_tls.count()), (1, 0));
+}
+
+#[test]
 fn commands_name_what_there_is_not() {
     let database = shop(Backend::Sqlite);
     for command in ["remove", "rotate", "test", "parked"] {

@@ -92,13 +92,8 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
                 Duration::from_millis(options.webhook_lease.into()),
                 options.webhook_tempo,
             );
-            match webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total()) {
-                Ok(sender) => {
-                    tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.clone()));
-                }
-                // Whoever has no webhooks needs no certificates.
-                Err(error) => tracing::error!("nothing is sent to webhooks: {error:#}"),
-            }
+            let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
+            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.clone()));
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };

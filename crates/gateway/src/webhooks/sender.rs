@@ -15,6 +15,9 @@ const ANSWER: usize = 16 * 1024;
 /// The longest that the rest of an answer is waited for.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long a connection is kept that nothing is sent over.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// What makes connections to receivers.
 #[derive(Clone)]
 pub(crate) struct Sender {
@@ -48,16 +51,22 @@ impl Sender {
     pub(crate) fn new(rules: Rules, connect: Duration, total: Duration) -> anyhow::Result<Self> {
         // One that is there already does as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .dns_resolver(Resolver(rules))
-            .connect_timeout(connect)
-            .timeout(total)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("dcams-gateway/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("the client for webhooks (it needs the system's certificates)")?;
+        let client = || {
+            Client::builder()
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .dns_resolver(Resolver(rules))
+                .connect_timeout(connect)
+                .timeout(total)
+                .pool_idle_timeout(IDLE)
+                .user_agent(concat!("dcams-gateway/", env!("CARGO_PKG_VERSION")))
+        };
+        let client = client().build().or_else(|_| {
+            // Whoever has no webhooks, or only some on loopback, needs none.
+            tracing::warn!("the system has no certificates: what a webhook's URL with TLS is sent will not arrive");
+            client().tls_certs_only([]).build()
+        });
+        let client = client.context("the client for webhooks")?;
         Ok(Self { client, rules })
     }
 
