@@ -1,6 +1,8 @@
 //! Writes batches on PostgreSQL: one statement that is a transaction of its own, so a batch costs one round trip and one
 //! commit.
 
+use std::time::{Duration, Instant};
+
 use diesel::{
     Connection, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
@@ -21,6 +23,9 @@ use crate::{
     statements::{CustomerColumns, Look, Looked, Row, cached},
 };
 
+/// How long a connection may be idle without being asked for a sign of life before it is used.
+const IDLE: Duration = Duration::from_millis(50);
+
 /// A connection that writes.
 pub(super) struct Applier {
     connector: Connector,
@@ -28,6 +33,8 @@ pub(super) struct Applier {
     connection: Kept<PgConnection>,
     sealing: Sealing,
     lost: Option<Lost>,
+    /// When the connection was last used.
+    used: Instant,
 }
 
 /// A transaction of which it is not known whether it was committed.
@@ -45,6 +52,7 @@ impl Applier {
             connection: Kept(None),
             sealing: sealing.clone(),
             lost: None,
+            used: Instant::now(),
         }
     }
 
@@ -56,6 +64,12 @@ impl Applier {
                 .batch_execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")?;
             Ok(connection)
         };
+        let now = Instant::now();
+        let is_idle = now.saturating_duration_since(std::mem::replace(&mut self.used, now)) > IDLE;
+        // A connection that died while nobody used it would leave open what became of the next batch.
+        if is_idle && !self.connection.is_alive() {
+            self.connection = Kept(None);
+        }
         self.connection.run(open, work)
     }
 }
@@ -207,6 +221,15 @@ fn made(connection: &mut PgConnection, work: &Work, xid: i64) -> Result<Outcome>
 
 fn settled(row: Row) -> Outcome {
     Outcome::Settled(Ok(Written { row, created: false }))
+}
+
+impl Kept<PgConnection> {
+    /// Whether there is a connection, and a server at its other end.
+    fn is_alive(&mut self) -> bool {
+        self.0
+            .as_mut()
+            .is_some_and(|connection| connection.batch_execute("").is_ok())
+    }
 }
 
 /// Sets the status of many customers, each at most once, and records what changed.
