@@ -130,7 +130,7 @@ async fn the_same_address_can_be_registered_anew_under_another_id(bench: Bench) 
     }
     let mut sql = bench.database.session();
     assert_eq!(sql.number("(SELECT count(*) FROM erasures)"), 3);
-    assert_eq!(sql.number("(SELECT count(*) FROM status_changes)"), 3);
+    assert_eq!(sql.number("(SELECT count(*) FROM status_changes)"), 6);
 }
 
 async fn who_may_not_erase_erases_nothing(bench: Bench) {

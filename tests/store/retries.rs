@@ -362,7 +362,7 @@ async fn of_many_who_expect_the_same_at_once_one_wins(bench: Bench) {
         for task in 0..16 {
             let change = Change {
                 condition: tagged(etag.clone()),
-                ..bench.change(EMAIL, STATUSES[(round + 1) % 2])
+                ..bench.change(EMAIL, STATUSES[round % 2])
             };
             let store = stores[task % 2].clone();
             tasks.spawn(async move { store.set_status(change, soon()).await });
