@@ -53,10 +53,7 @@ fn check(request: &UpdateStatusRequest) -> Result<Wanted, Refusal> {
         ("email", request.email.trim().is_empty()),
         ("status", request.status == 0),
     ])?;
-    let expected = match request.expected_status {
-        0 => None,
-        number => Some(number),
-    };
+    let expected = Some(request.expected_status).filter(|number| *number != 0);
     Ok(Wanted {
         email: convert::email_key(&request.email)?,
         status: convert::status(request.status, "status")?,
