@@ -41,10 +41,12 @@ mod documents;
 mod encryption;
 mod erasures;
 mod imports;
+mod lost;
 mod migrations;
 mod outage;
 mod puts;
 mod reads;
+mod retries;
 mod shared;
 mod sqlite_file;
 
