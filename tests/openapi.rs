@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io::Read};
 use flate2::read::GzDecoder;
 use proto::{Reason, Refusal};
 use serde_json::Value;
-use store::{Email, Profile};
+use store::{Email, IdempotencyKey, Profile};
 
 use crate::{
     contract::{
@@ -123,6 +123,9 @@ fn the_sample_of_the_seed_is_in_the_document_to_the_byte() {
 #[test]
 fn the_limits_in_the_document_are_those_of_the_store() {
     let document: Value = serde_json::from_str(&printed()).unwrap();
+    let parameters = document.pointer(OPERATION).unwrap()["parameters"].as_array().unwrap();
+    let key = parameters.iter().find(|header| header["name"] == "Idempotency-Key");
+    assert_eq!(key.unwrap()["schema"]["maxLength"], IdempotencyKey::MAX);
     let request = &document["components"]["schemas"]["CreateOrUpdateCustomerRequest"]["properties"];
     let target = request["target"]["properties"].as_object().unwrap();
     let mut count = 0;
