@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Mutex, thread};
 
 use super::{
     documented::{JOHN, READ, SAMPLE},
-    everywhere,
+    everywhere_on,
     family::PNG,
     transcript::{PUBLIC_ID, entry, public_id},
 };
@@ -30,25 +30,27 @@ fn send(gateway: &Gateway, headers: &str, body: &str) -> Reply {
 
 /// Sends rows in which [`PUBLIC_ID`] stands for that part of the etags of the sample's customer, and says how many changes
 /// the history has afterwards.
-fn check(golden: &str, rows: &[Row]) {
+fn check(set_ups: &[fn(Database) -> Database], golden: &str, rows: &[Row]) {
     let link = ["--customer-link", "https://admin.example.com/customers/{id}"];
-    everywhere(golden, &link, prepare, |deployment| {
-        let etag = deployment.face().post(READ).header("etag").unwrap().to_owned();
-        let entries = rows.iter().map(|(name, headers, body)| {
-            let request = post_with(headers, body);
-            let sent = String::from_utf8(request.clone())
-                .unwrap()
-                .replace(PUBLIC_ID, public_id(&etag));
-            let reply = Connection::open(deployment.face().rest).exchange(sent.as_bytes());
-            entry(name, &request, &reply)
+    for set_up in set_ups {
+        everywhere_on(set_up, golden, &link, prepare, |deployment| {
+            let etag = deployment.face().post(READ).header("etag").unwrap().to_owned();
+            let entries = rows.iter().map(|(name, headers, body)| {
+                let request = post_with(headers, body);
+                let sent = String::from_utf8(request.clone())
+                    .unwrap()
+                    .replace(PUBLIC_ID, public_id(&etag));
+                let reply = Connection::open(deployment.face().rest).exchange(sent.as_bytes());
+                entry(name, &request, &reply)
+            });
+            let told = entries.collect::<Vec<_>>().join("\n");
+            let rows = deployment
+                .database
+                .session()
+                .number("(SELECT count(*) FROM status_changes)");
+            format!("{told}\n===== rows of the history\n{rows}\n")
         });
-        let told = entries.collect::<Vec<_>>().join("\n");
-        let rows = deployment
-            .database
-            .session()
-            .number("(SELECT count(*) FROM status_changes)");
-        format!("{told}\n===== rows of the history\n{rows}\n")
-    });
+    }
 }
 
 fn update(status: &str) -> String {
@@ -70,6 +72,8 @@ fn what_is_sent_again_with_its_key_is_answered_as_the_first_time() {
     let (first, second, third, jane_key) = (key("order-1"), key("order-2"), key("order-3"), key("jane-1"));
     let image = jane(&format!(r#","documents":{{"front":"{PNG}"}}"#));
     check(
+        // What is kept with a key is sealed in an encrypted store.
+        &[|database| database, Database::encrypted],
         "retries",
         &[
             ("a change", &first, &pass),
@@ -132,6 +136,7 @@ fn a_change_with_an_etag_is_made_only_if_the_customer_still_has_it() {
     let john = jane(r#","city":"Boston""#).replace("jane@example.com", "test@veratad.com");
     let keyed = |number: u64| format!("Idempotency-Key: order-1\r\n{}", tag(number));
     check(
+        &[|database| database],
         "conditional_changes",
         &[
             ("the etag of a customer", "", READ),

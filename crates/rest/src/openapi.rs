@@ -38,14 +38,16 @@ The credentials stand in the body, as `user` and `pass`; an account sees and cha
 const RULES: &str = "\
 ### Order of checks
 The body is parsed (`MALFORMED_BODY`); then `user`, `pass` and `service` are required (`MISSING_INPUT`); then the \
-credentials are checked (`BAD_CREDENTIALS`); then the service and its inputs (the other 400s); then the customer is \
-looked up (`CUSTOMER_NOT_FOUND`). Nothing about a customer is said before the credentials hold.
+credentials are checked (`BAD_CREDENTIALS`); then the service and its inputs (the other 400s); then a known \
+`Idempotency-Key` is answered (`KEY_REUSED`); then the customer is looked up (`CUSTOMER_NOT_FOUND`) and compared with \
+`If-Match` (`CONFLICT`). Nothing about a customer is said before the credentials hold.
 
 ### Safe retries and conditional changes
 - A client that lost a reply sends the same again with the same `Idempotency-Key`: the first reply comes again, and nothing \
-is changed twice. Keys belong to the account, and are kept for 24 hours; refused requests leave none behind.
+is changed twice. Keys belong to the account, and are kept for 24 hours; refused requests leave none behind. Once \
+the customer is erased there is nothing to tell (`CUSTOMER_NOT_FOUND`).
 - Each reply with a customer has its `ETag`. With that as `If-Match`, a change is made only if the customer is still what \
-it was then, else it is a `CONFLICT`.
+it was then, else it is a `CONFLICT`; to a customer that is not there, `createOrUpdateCustomer` says the same.
 
 ### Tolerated, for the sake of old clients
 - Any `Content-Type`, or none, as long as the body is JSON. A UTF-8 byte order mark and white space around it are \
@@ -110,7 +112,7 @@ fn operation() -> OperationBuilder {
         "For `updateStatus` and `createOrUpdateCustomer`: the `ETag` that the customer must have. One strong etag, or for \
          `updateStatus` also `*`, which any customer has. A weak etag never matches. Reads ignore it.",
     )
-    .schema(Some(text()))
+    .schema(Some(text().pattern(Some(r#"^(\*|(W/)?"[!#-~]*")$"#))))
     .example(Some(json!(EXAMPLE_ETAG)));
     let mut operation = OperationBuilder::new()
         .operation_id(Some("storage"))
