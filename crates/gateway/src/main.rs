@@ -16,6 +16,7 @@ mod customer;
 mod demo;
 mod docs;
 mod export;
+mod housekeeping;
 mod import;
 mod keys;
 mod listener;

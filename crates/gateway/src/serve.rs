@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     cli::{ServeOptions, StoreOptions},
-    demo,
+    demo, housekeeping,
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
@@ -85,6 +85,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let readiness = Readiness::new(store.clone(), stop.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
+            tasks.spawn(housekeeping::run(store.clone(), stop.clone()));
             if let Some(age) = options.retain_documents_for {
                 tasks.spawn(retention::run(store.clone(), age, stop.clone()));
             }
