@@ -6,9 +6,10 @@ use proto::{Reason, Refusal};
 use tonic::Status;
 
 /// What does not occur on the REST face, or not yet, and why.
-pub const ABSENT: [(Reason, &str); 2] = [
+pub const ABSENT: [(Reason, &str); 3] = [
     (Reason::KeyReused, "no service takes an idempotency key yet"),
     (Reason::Conflict, "no service takes If-Match yet"),
+    (Reason::TooSlow, "there are no streams over JSON"),
 ];
 
 /// Name, HTTP status and message of an error.

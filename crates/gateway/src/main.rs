@@ -16,6 +16,7 @@ mod customer;
 mod demo;
 mod docs;
 mod export;
+mod feed;
 mod import;
 mod keys;
 mod listener;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
+            Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
             Command::Store(command) => copy::run(&command),
             Command::Completions { shell } => cli::completions(shell),

@@ -165,15 +165,17 @@ pub(crate) fn confirm(connection: &mut AnyConnection, principal: &Principal) -> 
     statements::permit_by(principal, account)
 }
 
-/// What holds of a row when no earlier one can come any more.
+/// What holds of a row when no earlier one can come any more. What was written on another server was committed before the
+/// first row here.
 pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
     match connection {
         // One writes at a time.
         AnyConnection::Sqlite(_) => "TRUE",
-        // What was written on another server was committed before the first row here.
+        // As a comparison of rows it is the end of the range of the index that is read: rows that a long transaction holds
+        // back are not looked at, however many they are.
         AnyConnection::Postgres(_) => {
-            "(status_changes.epoch < (SELECT f.epoch FROM feed f)
-              OR status_changes.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+            "(status_changes.epoch, status_changes.xid)
+              < ((SELECT f.epoch FROM feed f), pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
         }
     }
 }
@@ -226,6 +228,9 @@ pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Res
     let mut ids: Vec<i64> = rows.iter().map(|row| row.customer_id).collect();
     ids.sort_unstable();
     ids.dedup();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let living: Vec<(i64, String)> = on_either!(connection, connection => customers::table
         .filter(customers::id.eq_any(&ids))
         .select((customers::id, customers::public_id))
@@ -248,6 +253,9 @@ fn customers_of(connection: &mut AnyConnection, account: i64, changes: &[StatusC
     let mut ids: Vec<i64> = changes.iter().map(|change| change.customer).collect();
     ids.sort_unstable();
     ids.dedup();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     Ok(on_either!(connection, connection => customers::table
         .filter(customers::account_id.eq(account).and(customers::id.eq_any(&ids)))
         .select((customers::email_key, columns!()))

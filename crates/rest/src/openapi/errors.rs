@@ -42,6 +42,8 @@ const fn when(reason: Reason) -> Option<&'static str> {
         Reason::Internal => "a defect; more is in the log, under the `X-Request-Id`",
         // No service takes an idempotency key or `If-Match` yet.
         Reason::KeyReused | Reason::Conflict => return None,
+        // There are no streams here.
+        Reason::TooSlow => return None,
     })
 }
 
