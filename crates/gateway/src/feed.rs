@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use store::{Error, FeedItem, Place, Principal, Store};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{io::Interest, net::unix::pipe};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -142,11 +143,14 @@ fn write(lines: &[Value]) -> io::Result<()> {
     out.flush()
 }
 
-/// Returns when standard output is a pipe that nobody reads any more; otherwise never.
+/// Returns when standard output is a pipe that nobody reads any more; otherwise never. Without it, only the next change would
+/// tell.
 async fn unread() {
+    // Only looked at: what is written goes past this, and may wait.
+    let pipe = io::stdout().as_fd().try_clone_to_owned();
     // A file cannot be waited for: it always takes what is written.
-    if let Ok(out) = AsyncFd::register_with_interest(io::stdout(), Interest::ERROR)
-        && out.ready(Interest::ERROR).await.is_ok()
+    if let Ok(pipe) = pipe.and_then(pipe::Sender::from_owned_fd_unchecked)
+        && pipe.ready(Interest::ERROR).await.is_ok()
     {
         return;
     }
