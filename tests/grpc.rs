@@ -3,6 +3,7 @@
 pub mod client;
 mod customers;
 mod errors;
+pub mod feed;
 mod grpcurl;
 mod health;
 mod reflection;
