@@ -303,7 +303,7 @@ fn write_slowly(run: &Run, number: u64) {
     while !run.enough_slow.load(Relaxed) {
         let email = email(usize::try_from(random.next()).unwrap() % (WRITERS * CUSTOMERS_OF_A_WRITER));
         let open = Duration::from_millis(random.next() % OPEN);
-        let commits = random.next() % 5 > 0;
+        let commits = !random.next().is_multiple_of(5);
         let change = format!(
             "BEGIN;
              WITH changed AS (
