@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 25] = [
         &[],
         &["serve"],
         &["account"],
@@ -33,6 +33,7 @@ fn the_help_of_every_command_is_as_agreed() {
         &["keys", "rotate"],
         &["keys", "encrypt"],
         &["migrate"],
+        &["feed"],
         &["openapi"],
         &["store"],
         &["store", "copy"],
@@ -59,6 +60,7 @@ fn no_command_is_left_out_of_the_help() {
                 "customer",
                 "keys",
                 "migrate",
+                "feed",
                 "openapi",
                 "store",
                 "completions",
