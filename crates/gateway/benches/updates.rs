@@ -1,6 +1,7 @@
 //! What group commit is worth, and what encryption costs: `updateStatus` over REST, many changes in a transaction against
 //! one transaction for each, in clear text and encrypted, by the same program, in turn, on both stores; then imports of a
-//! small and a large file. Prints a table; `--write` puts it into BENCHMARKS.md as well.
+//! small and a large file, and what a stream of the feed costs and how late it is. Prints tables; `--write` puts them into
+//! BENCHMARKS.md as well; `--feed` measures the feed alone.
 //!
 //! Every reply is checked, and every request changes a status, so that each one writes two rows and waits for the disk.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -89,6 +90,10 @@ fn main() {
             &["--write-batch", "1", "--writers", "8"],
         ),
     ];
+    if has("--feed") {
+        let followed = [followed(&subjects[0], seconds), followed(&subjects[4], seconds)];
+        return println!("{}", feed(&followed));
+    }
     for _ in 0..ROUNDS {
         for subject in &mut subjects {
             let gateway = Gateway::start(&subject.database, subject.arguments);
@@ -97,7 +102,9 @@ fn main() {
             gateway.stop();
         }
     }
+    let followed = [followed(&subjects[0], seconds), followed(&subjects[4], seconds)];
     let mut report = report(&subjects, seconds);
+    report += &feed(&followed);
     let million = if has("--quick") { 100_000 } else { 1_000_000 };
     report += &imports(&[million / 20, million]);
     println!("{report}");
@@ -108,6 +115,125 @@ fn main() {
         )
         .unwrap();
     }
+}
+
+/// What a stream of the feed came to, and cost, under the whole load.
+struct Followed {
+    name: &'static str,
+    /// Requests a second, round by round.
+    alone: Vec<f64>,
+    with_stream: Vec<f64>,
+    /// Sorted: the time from a change to its arrival at the consumer.
+    lags: Vec<Duration>,
+}
+
+/// Loads a gateway with and without a stream of the feed, in turn.
+fn followed(subject: &Subject, seconds: u64) -> Followed {
+    let mut followed = Followed {
+        name: subject.name,
+        alone: Vec::new(),
+        with_stream: Vec::new(),
+        lags: Vec::new(),
+    };
+    for _ in 0..ROUNDS {
+        let gateway = Gateway::start(&subject.database, subject.arguments);
+        load(&gateway, Duration::from_secs(1));
+        followed.alone.push(load(&gateway, Duration::from_secs(seconds)).rate);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let begun = runtime.block_on(follow(&gateway));
+        let consumer = runtime.spawn(lags(begun));
+        let mut session = subject.database.session();
+        let mut changes = || session.number("(SELECT count(*) FROM status_changes)");
+        let before = changes();
+        followed
+            .with_stream
+            .push(load(&gateway, Duration::from_secs(seconds)).rate);
+        let made = changes() - before;
+        // The stream ends with the gateway.
+        support::eventually("the stream has sent every change", || {
+            let metrics = gateway.get("/metrics");
+            metrics
+                .text()
+                .contains(&format!("dcams_feed_changes_sent_total {made}\n"))
+        });
+        gateway.stop();
+        let mut lags = runtime.block_on(consumer).unwrap();
+        assert_eq!(lags.len() as i64, made, "each change comes once");
+        followed.lags.append(&mut lags);
+    }
+    followed.lags.sort_unstable();
+    followed
+}
+
+type Feed = tonic::Streaming<proto::v1::WatchStatusChangesResponse>;
+
+/// Begins a stream of what is new, and waits until it has begun.
+async fn follow(gateway: &Gateway) -> Feed {
+    let address = format!("http://{}", gateway.grpc.unwrap());
+    let channel = tonic::transport::Endpoint::from_shared(address)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut request = tonic::Request::new(proto::v1::WatchStatusChangesRequest {
+        cursor: String::new(),
+        only_new: true,
+    });
+    let credentials = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "bench:bench password");
+    let authorization = format!("Basic {credentials}").parse().unwrap();
+    request.metadata_mut().insert("authorization", authorization);
+    let response = proto::client(channel).watch_status_changes(request).await.unwrap();
+    let mut feed = response.into_inner();
+    feed.message().await.unwrap();
+    feed
+}
+
+/// How old each change is when it comes, until the gateway stops.
+async fn lags(mut feed: Feed) -> Vec<Duration> {
+    let mut lags = Vec::new();
+    while let Ok(Some(answer)) = feed.message().await {
+        let now = std::time::SystemTime::now();
+        for change in answer.changes {
+            let time = std::time::SystemTime::try_from(change.change_time.unwrap()).unwrap();
+            lags.push(now.duration_since(time).unwrap_or_default());
+        }
+    }
+    lags
+}
+
+/// The table of the feed.
+fn feed(followed: &[Followed]) -> String {
+    let mut text = String::from(
+        "\n## Feed\n\nThe same load, with and without a client that follows `WatchStatusChanges`, in turn, on the same \
+         gateway. The lag is from the time of a change, which is before its commit, to its arrival at the client. No change \
+         was missed.\n\n\
+         | store and writer | requests/s without a stream | with one | | changes | lag p50 ms | p99 ms | most ms |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let median = |rates: &[f64]| {
+        let mut rates = rates.to_vec();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    for of in followed {
+        let lag = |share: f64| of.lags[((of.lags.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let (alone, with_stream) = (median(&of.alone), median(&of.with_stream));
+        let _ = writeln!(
+            text,
+            "| {} | {alone:.0} | {with_stream:.0} | {:.0} % | {} | {:.1} | {:.1} | {:.1} |",
+            of.name,
+            with_stream / alone * 100.0,
+            of.lags.len(),
+            lag(0.5),
+            lag(0.99),
+            lag(1.0),
+        );
+    }
+    text
 }
 
 /// An account and its customers.
