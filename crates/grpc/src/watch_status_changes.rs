@@ -273,7 +273,7 @@ impl Reader {
         }
         let mut written = self.store.written();
         let mut pause = POLL;
-        let mut out_of_reach = None;
+        let mut out_of_reach: Option<Instant> = None;
         loop {
             // Before the read: what is written during it makes for another one.
             written.mark_unchanged();
@@ -307,7 +307,7 @@ impl Reader {
                     | Error::Collision(_)
                     | Error::Keys(_)),
                 ) => {
-                    let since: Instant = *out_of_reach.get_or_insert(asked);
+                    let since = *out_of_reach.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.streams.settings.outage {
                         tracing::warn!(request_id = self.request_id, %error, "a stream ends, as the store is out of reach");
                         return Err(Some(Reason::Unavailable.into()));

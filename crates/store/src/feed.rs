@@ -268,10 +268,14 @@ pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Res
         .filter(customers::id.eq_any(&ids))
         .select((customers::id, customers::public_id))
         .load(connection)?);
-    let erased: Vec<(i64, String)> = on_either!(connection, connection => erasures::table
-        .filter(erasures::customer_id.eq_any(&ids))
-        .select((erasures::customer_id, erasures::public_id))
-        .load(connection)?);
+    // After the living: who is erased between the two reads is found here.
+    let erased: Vec<(i64, String)> = match living.len() < ids.len() {
+        true => on_either!(connection, connection => erasures::table
+            .filter(erasures::customer_id.eq_any(&ids))
+            .select((erasures::customer_id, erasures::public_id))
+            .load(connection)?),
+        false => Vec::new(),
+    };
     let names: HashMap<i64, String> = living.into_iter().chain(erased).collect();
     rows.into_iter()
         .map(|row| {
