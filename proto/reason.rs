@@ -30,6 +30,8 @@ pub enum Reason {
     MethodNotAllowed,
     /// Somebody else changed the status first.
     Conflict,
+    /// The consumer of a stream took too long to read.
+    TooSlow,
     /// The body did not arrive in time.
     BodyTimeout,
     /// The deadline passed before there was an answer.
@@ -53,7 +55,7 @@ impl Reason {
     pub const DOMAIN: &'static str = "dcams.storage";
 
     /// Every reason there is.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::MissingInput,
         Self::InvalidEmail,
         Self::InvalidStatus,
@@ -66,6 +68,7 @@ impl Reason {
         Self::UnknownPath,
         Self::MethodNotAllowed,
         Self::Conflict,
+        Self::TooSlow,
         Self::BodyTimeout,
         Self::DeadlineExceeded,
         Self::BodyTooLarge,
@@ -153,6 +156,7 @@ impl Reason {
                 H::CONFLICT,
                 "The status was changed by someone else",
             ),
+            Self::TooSlow => ("TOO_SLOW", G::Aborted, H::CONFLICT, "The stream was not read in time"),
             Self::BodyTimeout => ("TIMEOUT", G::Cancelled, H::REQUEST_TIMEOUT, "The request timed out"),
             Self::DeadlineExceeded => (
                 "TIMEOUT",

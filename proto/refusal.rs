@@ -1,11 +1,14 @@
 //! A refused request, and its two-way translation to the status that travels between the faces.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::Reason;
+
+/// What the cursor is called in the metadata of `ErrorInfo`.
+const CURSOR: &str = "cursor";
 
 /// A refused request: why, which fields are at fault, and when to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Refusal {
     pub fields: Vec<String>,
     /// How long to wait before the next try; present wherever the reason is retryable.
     pub retry_after: Option<Duration>,
+    /// Where a stream that has ended can be resumed from.
+    pub cursor: Option<String>,
 }
 
 impl Refusal {
@@ -38,6 +43,14 @@ impl Refusal {
         }
     }
 
+    /// The refusal of a consumer that was too slow, with the cursor behind what it has been given.
+    pub fn too_slow(cursor: String) -> Self {
+        Self {
+            cursor: Some(cursor),
+            ..Reason::TooSlow.into()
+        }
+    }
+
     /// The message for people, with the first field at fault in its place.
     pub fn message(&self) -> String {
         match self.fields.first() {
@@ -53,6 +66,7 @@ impl From<Reason> for Refusal {
             reason,
             fields: Vec::new(),
             retry_after: reason.retryable().then_some(Self::DEFAULT_RETRY),
+            cursor: None,
         }
     }
 }
@@ -77,8 +91,11 @@ impl Refusal {
             reason,
             fields,
             retry_after,
+            cursor,
         } = self;
-        let mut details = ErrorDetails::with_error_info(reason.name(), Reason::DOMAIN, []);
+        let metadata = cursor.map(|cursor| (CURSOR.to_owned(), cursor));
+        let metadata: HashMap<String, String> = metadata.into_iter().collect();
+        let mut details = ErrorDetails::with_error_info(reason.name(), Reason::DOMAIN, metadata);
         for field in fields {
             details.add_bad_request_violation(field, message.clone());
         }
@@ -110,6 +127,7 @@ impl From<&Status> for Refusal {
                 .retry_info()
                 .and_then(|info| info.retry_delay)
                 .or(Self::from(reason).retry_after),
+            cursor: ours.and_then(|info| info.metadata.get(CURSOR).cloned()),
             reason,
         }
     }

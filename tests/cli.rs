@@ -6,6 +6,7 @@ mod customers;
 mod erasure;
 mod export;
 mod failures;
+mod feed;
 mod import;
 mod keys;
 mod schema;

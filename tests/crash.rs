@@ -323,10 +323,10 @@ fn try_status(connection: &mut Connection, email: &str) -> Option<i32> {
 }
 
 /// Sebastiano Vigna's splitmix64: enough to spread the kills.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

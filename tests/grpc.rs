@@ -4,6 +4,7 @@ pub mod client;
 mod conditional;
 mod customers;
 mod errors;
+pub mod feed;
 mod grpcurl;
 mod health;
 mod reflection;

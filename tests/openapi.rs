@@ -10,6 +10,7 @@ use store::{Email, IdempotencyKey, Profile};
 use crate::{
     contract::{
         documented::{JOHN, SAMPLE},
+        errors::ABSENT,
         transcript::LINK,
     },
     support::{Backend, Database, Gateway, Reply, golden, program, run},
@@ -71,7 +72,11 @@ fn every_error_of_the_json_endpoint_is_in_the_document_and_no_other() {
             assert!(reasons.contains(&name.as_str().into()), "{status} {name}");
         }
     }
-    let expected = Reason::ALL.into_iter().map(|reason| {
+    let table = || {
+        let reasons = Reason::ALL.into_iter();
+        reasons.filter(|reason| !ABSENT.iter().any(|(absent, _)| absent == reason))
+    };
+    let expected = table().map(|reason| {
         (
             reason.http_status().as_str().to_owned(),
             reason.name().to_owned(),
@@ -79,7 +84,7 @@ fn every_error_of_the_json_endpoint_is_in_the_document_and_no_other() {
         )
     });
     assert_eq!(documented, expected.collect());
-    for reason in Reason::ALL {
+    for reason in table() {
         let headers = &operation["responses"][reason.http_status().as_str()]["headers"];
         assert_eq!(headers["Retry-After"].is_object(), reason.retryable(), "{reason:?}");
     }

@@ -40,6 +40,7 @@ mod copy;
 mod documents;
 mod encryption;
 mod erasures;
+mod feed;
 mod imports;
 mod lost;
 mod migrations;

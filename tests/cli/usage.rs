@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 32] = [
+    let commands: [&[&str]; 33] = [
         &[],
         &["serve"],
         &["account"],
@@ -41,6 +41,7 @@ fn the_help_of_every_command_is_as_agreed() {
         &["keys", "rotate"],
         &["keys", "encrypt"],
         &["migrate"],
+        &["feed"],
         &["openapi"],
         &["store"],
         &["store", "copy"],
@@ -68,6 +69,7 @@ fn no_command_is_left_out_of_the_help() {
                 "webhook",
                 "keys",
                 "migrate",
+                "feed",
                 "openapi",
                 "store",
                 "completions",

@@ -106,6 +106,11 @@ impl Client {
 
     /// Connects, and knows nothing yet.
     pub fn bare(address: SocketAddr) -> Self {
+        Self::with_window(address, None)
+    }
+
+    /// The same, with no more room for what a stream has sent and nobody has read than this.
+    pub fn with_window(address: SocketAddr, window: Option<u32>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -116,7 +121,9 @@ impl Client {
             // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
             stream.set_nodelay(true).unwrap();
             let stream = TokioIo::new(stream);
-            let (sender, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+            let (sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(window)
+                .handshake(stream)
                 .await
                 .unwrap();
             tokio::spawn(driver);

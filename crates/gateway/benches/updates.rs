@@ -1,6 +1,7 @@
 //! What group commit is worth, and what encryption costs: `updateStatus` over REST, many changes in a transaction against
 //! one transaction for each, in clear text and encrypted, by the same program, in turn, on both stores; then imports of a
-//! small and a large file. Prints a table; `--write` puts it into BENCHMARKS.md as well.
+//! small and a large file, and what a stream of the feed costs and how late it is. Prints tables; `--write` puts them into
+//! BENCHMARKS.md as well; `--feed` measures the feed alone.
 //!
 //! Every reply is checked, and every request changes a status, so that each one writes two rows and waits for the disk.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -33,6 +34,8 @@ struct Subject {
     database: Database,
     arguments: &'static [&'static str],
     rounds: Vec<Round>,
+    /// Where each connection has stopped: it goes on there, so that every request changes something.
+    places: [usize; CONNECTIONS],
 }
 
 /// What a round of load came to.
@@ -58,6 +61,7 @@ fn main() {
             database,
             arguments,
             rounds: Vec::new(),
+            places: [0; CONNECTIONS],
         }
     };
     let mut subjects = [
@@ -89,15 +93,22 @@ fn main() {
             &["--write-batch", "1", "--writers", "8"],
         ),
     ];
+    if has("--feed") {
+        let followed = [followed(&mut subjects[0], seconds), followed(&mut subjects[4], seconds)];
+        return println!("{}", feed(&followed));
+    }
     for _ in 0..ROUNDS {
         for subject in &mut subjects {
             let gateway = Gateway::start(&subject.database, subject.arguments);
-            load(&gateway, Duration::from_secs(1));
-            subject.rounds.push(load(&gateway, Duration::from_secs(seconds)));
+            load(&gateway, &mut subject.places, Duration::from_secs(1));
+            let round = load(&gateway, &mut subject.places, Duration::from_secs(seconds));
+            subject.rounds.push(round);
             gateway.stop();
         }
     }
+    let followed = [followed(&mut subjects[0], seconds), followed(&mut subjects[4], seconds)];
     let mut report = report(&subjects, seconds);
+    report += &feed(&followed);
     let million = if has("--quick") { 100_000 } else { 1_000_000 };
     report += &imports(&[million / 20, million]);
     println!("{report}");
@@ -108,6 +119,122 @@ fn main() {
         )
         .unwrap();
     }
+}
+
+/// What a stream of the feed came to, and cost, under the whole load.
+struct Followed {
+    name: &'static str,
+    /// Requests a second, round by round.
+    alone: Vec<f64>,
+    with_stream: Vec<f64>,
+    /// Sorted: the time from a change to its arrival at the consumer.
+    lags: Vec<Duration>,
+}
+
+/// Loads a gateway with and without a stream of the feed, in turn.
+fn followed(subject: &mut Subject, seconds: u64) -> Followed {
+    let mut followed = Followed {
+        name: subject.name,
+        alone: Vec::new(),
+        with_stream: Vec::new(),
+        lags: Vec::new(),
+    };
+    for _ in 0..ROUNDS {
+        let gateway = Gateway::start(&subject.database, subject.arguments);
+        let mut load = |seconds| load(&gateway, &mut subject.places, Duration::from_secs(seconds));
+        load(1);
+        followed.alone.push(load(seconds).rate);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let begun = runtime.block_on(follow(&gateway));
+        let consumer = runtime.spawn(lags(begun));
+        let round = load(seconds);
+        followed.with_stream.push(round.rate);
+        let changes = round.latencies.len();
+        // The stream ends with the gateway.
+        support::eventually("the stream has sent every change", || {
+            let metrics = gateway.get("/metrics");
+            metrics
+                .text()
+                .contains(&format!("dcams_feed_changes_sent_total {changes}\n"))
+        });
+        gateway.stop();
+        let mut lags = runtime.block_on(consumer).unwrap();
+        assert_eq!(lags.len(), changes, "each change comes once");
+        followed.lags.append(&mut lags);
+    }
+    followed.lags.sort_unstable();
+    followed
+}
+
+type Feed = tonic::Streaming<proto::v1::WatchStatusChangesResponse>;
+
+/// Begins a stream of what is new, and waits until it has begun.
+async fn follow(gateway: &Gateway) -> Feed {
+    let address = format!("http://{}", gateway.grpc.unwrap());
+    let channel = tonic::transport::Endpoint::from_shared(address)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut request = tonic::Request::new(proto::v1::WatchStatusChangesRequest {
+        cursor: String::new(),
+        only_new: true,
+    });
+    let credentials = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "bench:bench password");
+    let authorization = format!("Basic {credentials}").parse().unwrap();
+    request.metadata_mut().insert("authorization", authorization);
+    let response = proto::client(channel).watch_status_changes(request).await.unwrap();
+    let mut feed = response.into_inner();
+    feed.message().await.unwrap();
+    feed
+}
+
+/// How old each change is when it comes, until the gateway stops.
+async fn lags(mut feed: Feed) -> Vec<Duration> {
+    let mut lags = Vec::new();
+    while let Ok(Some(answer)) = feed.message().await {
+        let now = std::time::SystemTime::now();
+        for change in answer.changes {
+            let time = std::time::SystemTime::try_from(change.change_time.unwrap()).unwrap();
+            lags.push(now.duration_since(time).unwrap_or_default());
+        }
+    }
+    lags
+}
+
+/// The table of the feed.
+fn feed(followed: &[Followed]) -> String {
+    let mut text = String::from(
+        "\n## Feed\n\nThe same load, with and without a client that follows `WatchStatusChanges`, in turn, on the same \
+         gateway. The lag is from the time of a change, which is before its commit, to its arrival at the client. No change \
+         was missed.\n\n\
+         | store and writer | requests/s without a stream | with one | | changes | lag p50 ms | p99 ms | most ms |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let median = |rates: &[f64]| {
+        let mut rates = rates.to_vec();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    for of in followed {
+        let lag = |share: f64| of.lags[((of.lags.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let (alone, with_stream) = (median(&of.alone), median(&of.with_stream));
+        let _ = writeln!(
+            text,
+            "| {} | {alone:.0} | {with_stream:.0} | {:.0} % | {} | {:.1} | {:.1} | {:.1} |",
+            of.name,
+            with_stream / alone * 100.0,
+            of.lags.len(),
+            lag(0.5),
+            lag(0.99),
+            lag(1.0),
+        );
+    }
+    text
 }
 
 /// An account and its customers.
@@ -140,7 +267,7 @@ fn csv(customers: usize) -> String {
 }
 
 /// Loads a gateway from as many connections as there are, each with customers of its own.
-fn load(gateway: &Gateway, time: Duration) -> Round {
+fn load(gateway: &Gateway, places: &mut [usize; CONNECTIONS], time: Duration) -> Round {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -149,11 +276,13 @@ fn load(gateway: &Gateway, time: Duration) -> Round {
     let began = Instant::now();
     let mut latencies = runtime.block_on(async {
         let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|number| tokio::spawn(client(gateway.rest, number, began + time)))
+            .map(|number| tokio::spawn(client(gateway.rest, number, places[number], began + time)))
             .collect();
         let mut latencies = Vec::new();
-        for client in clients {
-            latencies.extend(client.await.unwrap());
+        for (client, place) in clients.into_iter().zip(places) {
+            let done = client.await.unwrap();
+            *place += done.len();
+            latencies.extend(done);
         }
         latencies
     });
@@ -169,20 +298,17 @@ fn load(gateway: &Gateway, time: Duration) -> Round {
 
 /// One connection, one request after the other. Each sweep over its customers sets another status than the last. What is
 /// sent and expected is made beforehand: the load generator shares the cores with what it measures.
-async fn client(address: SocketAddr, number: usize, until: Instant) -> Vec<Duration> {
+async fn client(address: SocketAddr, number: usize, place: usize, until: Instant) -> Vec<Duration> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    // Another order in every run, so that the first sweep changes what the last run left.
-    let mut statuses = ["PASS", "PENDING", "FAIL"];
-    statuses.rotate_left(usize::try_from(until.elapsed().subsec_nanos() + std::process::id()).unwrap() % 3);
     let customers = || (number..CUSTOMERS).step_by(CONNECTIONS);
-    let exchanges: Vec<(Vec<u8>, Vec<u8>)> = statuses
+    let exchanges: Vec<(Vec<u8>, Vec<u8>)> = ["PASS", "PENDING", "FAIL"]
         .iter()
         .flat_map(|status| customers().map(|customer| exchange(customer, status)))
         .collect();
     let mut latencies = Vec::with_capacity(100_000);
     let mut reply = Vec::with_capacity(4_096);
-    for (request, expected) in exchanges.iter().cycle() {
+    for (request, expected) in exchanges.iter().cycle().skip(place % exchanges.len()) {
         let began = Instant::now();
         if began > until {
             break;

@@ -148,6 +148,8 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Print an account's changes of status, a JSON object a line, each with the cursor to go on behind it; until Ctrl-C
+    Feed(FeedOptions),
     /// Print the OpenAPI document of the JSON endpoint
     Openapi,
     /// Manage whole stores
@@ -229,6 +231,15 @@ pub(crate) struct ServeOptions {
     /// For tests: how many times shorter the waits of webhooks are
     #[arg(long, hide = true, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) webhook_tempo: u32,
+    /// The most streams of WatchStatusChanges; one more is refused
+    #[arg(long, env = "DCAMS_STREAMS", value_name = "N", default_value = "256", value_parser = to::<10_000>)]
+    pub(crate) streams: NonZeroUsize,
+    /// A stream that has had nothing to send for so long sends a heartbeat: a number with s, m, h or d
+    #[arg(long, env = "DCAMS_HEARTBEAT", value_name = "TIME", default_value = "10s", value_parser = age)]
+    pub(crate) heartbeat: Duration,
+    /// A stream ends when its consumer reads nothing for so long while more is there: a number with s, m, h or d
+    #[arg(long, env = "DCAMS_SLOW_CONSUMER", value_name = "TIME", default_value = "30s", value_parser = age)]
+    pub(crate) slow_consumer: Duration,
     /// How many seconds work under way has to end after SIGTERM
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,
@@ -437,6 +448,22 @@ pub(crate) enum KeysCommand {
     Rotate,
     /// Encrypt a store that holds customers in clear text; nobody can use it meanwhile
     Encrypt,
+}
+
+/// Which changes to print.
+#[derive(Args)]
+pub(crate) struct FeedOptions {
+    #[command(flatten)]
+    pub(crate) account: OfAccount,
+    /// Go on behind the change that has this cursor; by default it begins with the account's first one
+    #[arg(long, value_name = "CURSOR", conflicts_with = "only_new")]
+    pub(crate) from: Option<String>,
+    /// Begin with what is changed from now on
+    #[arg(long)]
+    pub(crate) only_new: bool,
+    /// End once everything that is there is printed
+    #[arg(long)]
+    pub(crate) until_now: bool,
 }
 
 /// What to do with whole stores.

@@ -142,7 +142,7 @@ pub(crate) fn origin() -> Origin {
 }
 
 /// Whoever can reach the database may act for any account, also for a disabled one.
-async fn principal(store: &Store, account: &OfAccount) -> anyhow::Result<Principal> {
+pub(crate) async fn principal(store: &Store, account: &OfAccount) -> anyhow::Result<Principal> {
     let name = account.name.as_str();
     let account = store
         .account(name, Instant::now() + PATIENCE)
@@ -158,6 +158,6 @@ fn key(email: &str) -> anyhow::Result<EmailKey> {
     Ok(Email::parse(email)?.key().clone())
 }
 
-fn time(time: SystemTime) -> String {
+pub(crate) fn time(time: SystemTime) -> String {
     Timestamp::try_from(time).unwrap_or_default().to_string()
 }

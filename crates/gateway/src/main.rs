@@ -16,6 +16,7 @@ mod customer;
 mod demo;
 mod docs;
 mod export;
+mod feed;
 mod housekeeping;
 mod import;
 mod keys;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Webhook(command) => webhooks::command(&cli.store, command).await,
             Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
+            Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
             Command::Store(command) => copy::run(&command),
             Command::Completions { shell } => cli::completions(shell),

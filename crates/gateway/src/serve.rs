@@ -4,7 +4,7 @@ use std::{io::Write, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail};
 use credentials::Credentials;
-use grpc::Readiness;
+use grpc::{Readiness, StreamSettings};
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -81,7 +81,11 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
                 demo::warn_if_present(&store).await;
             }
             let credentials = Credentials::new(credentials::Settings::default());
-            let service = grpc::service(store.clone(), credentials, &grpc_settings(&options, budget.clone()));
+            let service = grpc::service(
+                store.clone(),
+                credentials,
+                &grpc_settings(&options, budget.clone(), stop.clone()),
+            );
             let readiness = Readiness::new(store.clone(), stop.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
@@ -146,11 +150,18 @@ fn store_settings(options: &ServeOptions) -> Settings {
     }
 }
 
-fn grpc_settings(options: &ServeOptions, budget: proto::Budget) -> grpc::Settings {
+fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: CancellationToken) -> grpc::Settings {
     grpc::Settings {
         document_limit: options.documents.limit,
         customer_link: options.customer_link.clone().unwrap_or_default(),
         budget,
+        streams: StreamSettings {
+            most: options.streams.get(),
+            heartbeat: options.heartbeat,
+            slow_consumer: options.slow_consumer,
+            ..StreamSettings::default()
+        },
+        stop,
         ..grpc::Settings::default()
     }
 }
@@ -205,13 +216,13 @@ fn announce(lines: &[String]) -> anyhow::Result<()> {
 }
 
 /// SIGTERM and Ctrl-C.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let of = |kind| signal(kind).context("the signals");
         Ok(Self {
             terminate: of(SignalKind::terminate())?,
@@ -220,7 +231,7 @@ impl Signals {
     }
 
     /// Returns when one of them comes.
-    async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -68,6 +68,11 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             webhooks::LAG,
             "How old the oldest change is that a webhook of this gateway was not sent yet",
         ),
+        ("dcams_feed_streams", "Streams of the feed that are running"),
+        (
+            "dcams_feed_changes_sent_total",
+            "Changes that were handed to the streams of the feed",
+        ),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {
@@ -79,6 +84,10 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         (
             "dcams_call_seconds",
             "How long calls of the storage service took, by face",
+        ),
+        (
+            "dcams_feed_lag_seconds",
+            "How old changes were when they were handed to a stream that had caught up",
         ),
         ("dcams_write_batch_size", "Changes in a transaction"),
         ("dcams_write_commit_seconds", "How long transactions took"),

@@ -42,6 +42,15 @@ impl Call {
         })
     }
 
+    /// The name of the account.
+    pub(crate) fn account(&self) -> &str {
+        self.user.as_str()
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
     /// What the history keeps of the call.
     pub(crate) fn origin(&self) -> Origin {
         Origin {

@@ -6,6 +6,7 @@
 //! | `budget` | what large messages take of the budget of memory |
 //! | `access` | the credentials of a call, and operations that need them |
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
+//! | `watch_status_changes` | the streams of the feed: how many, how fast, until when |
 //! | `customer_link` | where people can look at a customer |
 //! | `convert` | the store's types and the contract's, both ways |
 //! | `health` | `grpc.health.v1`, which asks the store |
@@ -41,12 +42,14 @@ use proto::{
     },
 };
 use store::Store;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
-use crate::budget::Sizes;
+use crate::{budget::Sizes, watch_status_changes::Streams};
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
+pub use watch_status_changes::StreamSettings;
 
 /// Limits of the gRPC face.
 #[derive(Clone, Debug)]
@@ -63,6 +66,10 @@ pub struct Settings {
     pub deadline: Duration,
     /// The longest deadline that a call may name.
     pub deadline_limit: Duration,
+    /// The streams of `WatchStatusChanges`.
+    pub streams: StreamSettings,
+    /// Cancelled when the server stops: streams end then, which by themselves would not.
+    pub stop: CancellationToken,
 }
 
 impl Default for Settings {
@@ -74,6 +81,8 @@ impl Default for Settings {
             customer_link: CustomerLink::default(),
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
+            streams: StreamSettings::default(),
+            stop: CancellationToken::default(),
         }
     }
 }
@@ -99,6 +108,7 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
+        streams: Streams::new(settings),
     });
     // tonic has one limit for all operations of a server.
     let server = |limit| {
@@ -139,6 +149,7 @@ pub struct Service {
     document_limit: usize,
     customer_link: CustomerLink,
     budget: Budget,
+    streams: Streams,
 }
 
 #[tonic::async_trait]

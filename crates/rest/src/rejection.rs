@@ -93,6 +93,7 @@ impl IntoResponse for Rejection {
             reason,
             fields,
             retry_after,
+            ..
         } = self.refusal;
         let message = Refusal::fields(reason, fields.iter().map(|field| legacy_key(field))).message();
         let body = Body {

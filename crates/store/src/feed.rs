@@ -4,7 +4,7 @@
 //! with a larger number. Here rows are ordered by the transaction that wrote them, and handed out only when every
 //! transaction up to theirs has ended. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
 
-use std::{collections::HashMap, time::Instant};
+use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
@@ -181,15 +181,16 @@ pub(crate) fn confirm(connection: &mut AnyConnection, principal: &Principal) -> 
     statements::permit_by(principal, account)
 }
 
-/// What holds of a row when no earlier one can come any more.
+/// What holds of a row when no earlier one can come any more. What was written on another server was committed before the
+/// first row here.
 pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
     match connection {
         // One writes at a time.
         AnyConnection::Sqlite(_) => "TRUE",
-        // What was written on another server was committed before the first row here.
+        // As a comparison of rows it is a range of the index: whoever reads it from its end meets no row that is held back.
         AnyConnection::Postgres(_) => {
-            "(status_changes.epoch < (SELECT f.epoch FROM feed f)
-              OR status_changes.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+            "(status_changes.epoch, status_changes.xid)
+              < ((SELECT f.epoch FROM feed f), pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
         }
     }
 }
@@ -219,19 +220,53 @@ pub(crate) fn behind(
 ) -> Result<Vec<StatusChange>> {
     use status_changes::dsl;
 
-    let Place { epoch, xid, position } = after;
-    let rows = dsl::status_changes
-        .filter(dsl::account_id.eq(account))
-        // As a comparison of rows it is one range of the index.
-        .filter(sql::<Bool>(&format!(
-            "(epoch, xid, position) > ({epoch}, {xid}, {position})"
-        )))
-        .filter(sql::<Bool>(settled(connection)))
-        .order((dsl::epoch, dsl::xid, dsl::position))
-        .limit(most.into())
-        .select(ChangeRow::as_select())
-        .load(connection)?;
+    let mut rows: Vec<ChangeRow> = Vec::new();
+    for range in ranges(connection, after)? {
+        let left = i64::from(most) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        if left <= 0 {
+            break;
+        }
+        let more: Vec<ChangeRow> = dsl::status_changes
+            .filter(dsl::account_id.eq(account))
+            .filter(sql::<Bool>(&range))
+            .order((dsl::epoch, dsl::xid, dsl::position))
+            .limit(left)
+            .select(ChangeRow::as_select())
+            .load(connection)?;
+        rows.extend(more);
+    }
     named(connection, rows)
+}
+
+/// What is settled behind a place, as ranges of the index, in their order. Each begins and ends within the index: one whose
+/// end were only a condition would read whatever a long transaction holds back, again and again, and one whose beginning
+/// were, all of the history.
+fn ranges(connection: &mut AnyConnection, after: Place) -> Result<Vec<String>> {
+    let Place { epoch, xid, position } = after;
+    match connection {
+        // SQLite does not find the number of a row by a comparison of rows.
+        AnyConnection::Sqlite(_) => Ok(vec![
+            format!("epoch = {epoch} AND xid = {xid} AND position > {position}"),
+            format!("(epoch, xid) > ({epoch}, {xid})"),
+        ]),
+        // PostgreSQL ends at the first column of a comparison of rows only: so the last epoch has a range of its own. That
+        // it ends while the ranges are read moves nothing forward: what was written in it stays behind the place.
+        AnyConnection::Postgres(_) => {
+            let last: i64 = feed::table.select(feed::epoch).first(connection)?;
+            let settled = "xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+            Ok(match epoch.cmp(&last) {
+                Ordering::Less => vec![
+                    format!("(epoch, xid, position) > ({epoch}, {xid}, {position}) AND epoch < {last}"),
+                    format!("epoch = {last} AND {settled}"),
+                ],
+                Ordering::Equal => vec![format!(
+                    "epoch = {last} AND (xid, position) > ({xid}, {position}) AND {settled}"
+                )],
+                // Of a store that this one was made from, before it was set back.
+                Ordering::Greater => Vec::new(),
+            })
+        }
+    }
 }
 
 /// A row of `status_changes`.
@@ -258,14 +293,21 @@ pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Res
     let mut ids: Vec<i64> = rows.iter().map(|row| row.customer_id).collect();
     ids.sort_unstable();
     ids.dedup();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let living: Vec<(i64, String)> = on_either!(connection, connection => customers::table
         .filter(customers::id.eq_any(&ids))
         .select((customers::id, customers::public_id))
         .load(connection)?);
-    let erased: Vec<(i64, String)> = on_either!(connection, connection => erasures::table
-        .filter(erasures::customer_id.eq_any(&ids))
-        .select((erasures::customer_id, erasures::public_id))
-        .load(connection)?);
+    // After the living: who is erased between the two reads is found here.
+    let erased: Vec<(i64, String)> = match living.len() < ids.len() {
+        true => on_either!(connection, connection => erasures::table
+            .filter(erasures::customer_id.eq_any(&ids))
+            .select((erasures::customer_id, erasures::public_id))
+            .load(connection)?),
+        false => Vec::new(),
+    };
     let names: HashMap<i64, String> = living.into_iter().chain(erased).collect();
     rows.into_iter()
         .map(|row| {
@@ -301,6 +343,9 @@ fn customers_of(connection: &mut AnyConnection, account: i64, changes: &[StatusC
     let mut ids: Vec<i64> = changes.iter().map(|change| change.customer).collect();
     ids.sort_unstable();
     ids.dedup();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     Ok(on_either!(connection, connection => customers::table
         .filter(customers::account_id.eq(account).and(customers::id.eq_any(&ids)))
         .select((customers::email_key, columns!()))

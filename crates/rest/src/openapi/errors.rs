@@ -11,9 +11,9 @@ use utoipa::openapi::{
 
 use super::{JSON, schemas::one_of_words, with_common_headers};
 
-/// When a request gets this error.
-const fn when(reason: Reason) -> &'static str {
-    match reason {
+/// When a request gets this error; none for what does not occur on this face.
+const fn when(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
         Reason::MissingInput => {
             "`user`, `pass`, `service`, `target.email`, or for `updateStatus` `target.status`, is absent, `null` or empty"
         }
@@ -43,25 +43,31 @@ const fn when(reason: Reason) -> &'static str {
         Reason::Overloaded => "there is more to do than can be done",
         Reason::Unavailable => "the store is down, or the gateway is stopping",
         Reason::Internal => "a defect; more is in the log, under the `X-Request-Id`",
-    }
+        // There are no streams here.
+        Reason::TooSlow => return None,
+    })
 }
 
 /// The HTTP statuses that errors have.
 pub(super) fn statuses() -> BTreeSet<StatusCode> {
-    Reason::ALL.into_iter().map(Reason::http_status).collect()
+    let reasons = Reason::ALL.into_iter().filter(|reason| when(*reason).is_some());
+    reasons.map(Reason::http_status).collect()
 }
 
 /// The response with that status: each error that has it, as an example under the name of its reason.
 pub(super) fn response(status: StatusCode) -> Response {
-    let reasons = Reason::ALL.into_iter().filter(|reason| reason.http_status() == status);
+    let reasons = Reason::ALL
+        .into_iter()
+        .filter(|reason| reason.http_status() == status)
+        .filter_map(|reason| Some((reason, when(reason)?)));
     let mut description = String::new();
     let mut names = Vec::new();
     let mut examples = BTreeMap::new();
     let mut retry_after = None;
-    for reason in reasons {
+    for (reason, when) in reasons {
         let refusal = sample(reason);
         let name = reason.name();
-        description.push_str(&format!("- `{name}`: {}\n", when(reason)));
+        description.push_str(&format!("- `{name}`: {when}\n"));
         let mut headers = format!("With `X-Error-Reason: {name}`");
         if let Some(wait) = refusal.retry_after {
             headers.push_str(&format!(" and `Retry-After: {}`", wait.as_secs()));
@@ -120,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_error_is_documented_as_it_is_sent() {
-        for reason in Reason::ALL {
+        for reason in Reason::ALL.into_iter().filter(|reason| when(*reason).is_some()) {
             let documented = serde_json::to_value(response(reason.http_status())).unwrap();
             let sent = Rejection::from(sample(reason)).into_response();
             let (head, body) = sent.into_parts();

@@ -1,0 +1,152 @@
+//! The order of the feed, over rows as copies, other servers and late transactions leave them.
+
+use store::{Error, Place};
+
+use super::{Bench, soon};
+use crate::support::Backend;
+
+on_both! { Bench::run;
+    pages_of_any_size_are_the_whole_feed_in_its_order,
+    the_end_is_behind_all_that_is_there,
+    a_cursor_is_a_place_of_its_own_store_only,
+}
+
+/// Gives the account rows of two epochs, the second of which is `last`, and tells where they are, in the order of the feed.
+fn rows(bench: &Bench, last: i64) -> Vec<Place> {
+    let mut session = bench.database.session();
+    let mut values = Vec::new();
+    for (number, (epoch, xid)) in [(1, 5), (0, 9), (1, 3), (0, 0), (0, 0), (1, 3), (0, 7), (1, 2)]
+        .iter()
+        .enumerate()
+    {
+        values.push(format!(
+            "({}, {}, 1, 2, 'a', 2, 'r', 1, {}, {xid})",
+            bench.shop.account,
+            1_000 + number,
+            epoch + last - 1,
+        ));
+    }
+    session.execute(&format!(
+        "INSERT INTO status_changes
+             (account_id, customer_id, version, to_status, actor, face, request_id, change_time, epoch, xid)
+         VALUES {}",
+        values.join(", ")
+    ));
+    let mut places: Vec<_> = [
+        (0, 0, 4),
+        (0, 0, 5),
+        (0, 7, 7),
+        (0, 9, 2),
+        (1, 2, 8),
+        (1, 3, 3),
+        (1, 3, 6),
+        (1, 5, 1),
+    ]
+    .map(|(epoch, xid, position)| Place { epoch, xid, position })
+    .to_vec();
+    // They are numbered from what the database begins with.
+    let first = session.number("(SELECT min(position) FROM status_changes)");
+    for place in &mut places {
+        place.position += first - 1;
+        place.epoch += last - 1;
+    }
+    places
+}
+
+async fn read(bench: &Bench, most: u32) -> Vec<Place> {
+    let mut places = Vec::new();
+    let mut after = Place::default();
+    loop {
+        let page = bench.store.feed(bench.shop, after, most, soon()).await.unwrap();
+        let Some(last) = page.last() else { return places };
+        assert!(page.len() <= most as usize);
+        after = last.change.place;
+        places.extend(page.iter().map(|item| item.change.place));
+    }
+}
+
+async fn pages_of_any_size_are_the_whole_feed_in_its_order(bench: Bench) {
+    // The epoch of a store that was never on another server.
+    let places = rows(&bench, 1);
+    for most in 1..=9 {
+        assert_eq!(read(&bench, most).await, places, "pages of {most}");
+    }
+    // From any place, also one that has no row.
+    for (count, place) in places.iter().enumerate() {
+        let page = bench.store.feed(bench.shop, *place, 100, soon()).await.unwrap();
+        assert_eq!(page.len(), places.len() - count - 1);
+    }
+    let between = Place {
+        epoch: 0,
+        xid: 8,
+        position: i64::MAX,
+    };
+    let page = bench.store.feed(bench.shop, between, 100, soon()).await.unwrap();
+    assert_eq!(page.len(), 5);
+
+    if bench.database.backend == Backend::Postgres {
+        // On another server, whose transactions count from anywhere: what is of a former epoch is settled.
+        let mut session = bench.database.session();
+        session.execute("UPDATE status_changes SET xid = xid + 4000000000000 WHERE epoch = 1 AND xid > 2");
+        assert_eq!(read(&bench, 3).await.len(), 5);
+        session.execute("UPDATE feed SET epoch = 2");
+        assert_eq!(read(&bench, 3).await.len(), places.len());
+    }
+}
+
+async fn the_end_is_behind_all_that_is_there(bench: Bench) {
+    assert_eq!(
+        bench.store.feed_end(bench.shop, soon()).await.unwrap(),
+        Place::default()
+    );
+    let places = rows(&bench, -1);
+    let end = bench.store.feed_end(bench.shop, soon()).await.unwrap();
+    assert_eq!(Some(&end), places.last());
+    assert_eq!(bench.store.feed(bench.shop, end, 100, soon()).await.unwrap(), []);
+
+    bench.register(&["ann@example.com"]).await;
+    let page = bench.store.feed(bench.shop, end, 100, soon()).await.unwrap();
+    assert_eq!(page.len(), 1);
+    assert_eq!(page[0].customer.as_ref().unwrap().profile.email, "ann@example.com");
+    let place = page[0].change.place;
+    match bench.database.backend {
+        Backend::Sqlite => assert_eq!(place.xid, 0),
+        Backend::Postgres => assert!(place.epoch == 1 && place.xid > 5, "{place:?}"),
+    }
+
+    if bench.database.backend == Backend::Postgres {
+        // A transaction that is open anywhere on the server holds back what came after it, and nothing is missed.
+        let end = place;
+        let mut session = bench.database.session();
+        session.execute("BEGIN; SELECT pg_current_xact_id()");
+        bench.register(&["bob@example.com"]).await;
+        assert_eq!(bench.store.feed(bench.shop, end, 100, soon()).await.unwrap(), []);
+        assert_eq!(bench.store.feed_end(bench.shop, soon()).await.unwrap(), end);
+        session.release();
+        assert_eq!(bench.store.feed(bench.shop, end, 100, soon()).await.unwrap().len(), 1);
+    }
+}
+
+async fn a_cursor_is_a_place_of_its_own_store_only(bench: Bench) {
+    let other = Bench::on(bench.database.backend.database()).await;
+    for place in [
+        Place::default(),
+        Place {
+            epoch: 3,
+            xid: i64::MAX,
+            position: 77,
+        },
+        Place {
+            epoch: -1,
+            xid: i64::MIN,
+            position: 0,
+        },
+    ] {
+        let cursor = bench.store.cursor(place, soon()).await.unwrap();
+        assert_eq!(bench.store.place(&cursor, soon()).await.unwrap(), place);
+        let again = bench.another(&store::Settings::default());
+        assert_eq!(again.place(&cursor, soon()).await.unwrap(), place);
+        let foreign = other.store.place(&cursor, soon()).await;
+        assert!(matches!(foreign, Err(Error::InvalidCursor)));
+    }
+}
