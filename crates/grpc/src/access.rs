@@ -42,6 +42,11 @@ impl Call {
         })
     }
 
+    /// The name of the account.
+    pub(crate) fn account(&self) -> &str {
+        self.user.as_str()
+    }
+
     /// What the history keeps of the call.
     pub(crate) fn origin(&self) -> Origin {
         Origin {
@@ -102,7 +107,7 @@ impl Service {
         }
         result.map_err(|failure| match failure {
             Failure::Refused(refusal) => refusal.into(),
-            Failure::Store(error) => convert::reason(error, &call.request_id).into(),
+            Failure::Store(error) => convert::refusal(error, &call.request_id).into(),
         })
     }
 

@@ -20,6 +20,7 @@ use crate::{
     model,
     puts::{ERASED, Rows, columns},
     schema::{customers, erasures, feed, status_changes},
+    sealing::Sealing,
     statements::{self, Row},
 };
 
@@ -56,18 +57,7 @@ impl Store {
             .read(deadline, move |connection| {
                 confirm(connection, &principal)?;
                 let changes = behind(connection, principal.account, after, most)?;
-                let rows = customers_of(connection, principal.account, &changes)?;
-                let customers: HashMap<i64, Customer> = rows
-                    .into_iter()
-                    .map(|(email_key, row)| Ok((row.id, row.open(&sealing, principal.account, &email_key)?)))
-                    .collect::<Result<_>>()?;
-                Ok(changes
-                    .into_iter()
-                    .map(|change| FeedItem {
-                        customer: customers.get(&change.customer).cloned(),
-                        change,
-                    })
-                    .collect())
+                with_customers(connection, &sealing, principal.account, changes)
             })
             .await
     }
@@ -178,63 +168,77 @@ pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
     }
 }
 
-/// The next rows of an account behind a place, in the order of the feed.
+/// The next changes of an account behind a place that may be handed out, in the order of the feed.
 pub(crate) fn behind(
     connection: &mut AnyConnection,
     account: i64,
     after: Place,
     most: u32,
 ) -> Result<Vec<StatusChange>> {
+    let settled = settled(connection);
+    let rows = rows_behind(connection, account, after, most, settled)?;
+    named(connection, rows)
+}
+
+/// The next rows of an account behind a place of which a condition holds, in the order of the feed.
+pub(crate) fn rows_behind(
+    connection: &mut AnyConnection,
+    account: i64,
+    after: Place,
+    most: u32,
+    condition: &str,
+) -> Result<Vec<ChangeRow>> {
     use status_changes::dsl;
 
     let Place { epoch, xid, position } = after;
-    let rows = dsl::status_changes
-        .filter(dsl::account_id.eq(account))
+    let mut ranges = match connection {
+        // For SQLite no comparison of rows goes as far as the position: it would read all rows of that epoch.
+        AnyConnection::Sqlite(_) => vec![
+            format!("epoch = {epoch} AND xid = {xid} AND position > {position}"),
+            format!("(epoch, xid) > ({epoch}, {xid})"),
+        ],
         // As a comparison of rows it is one range of the index.
-        .filter(sql::<Bool>(&format!(
-            "(epoch, xid, position) > ({epoch}, {xid}, {position})"
-        )))
-        .filter(sql::<Bool>(settled(connection)))
-        .order((dsl::epoch, dsl::xid, dsl::position))
-        .limit(most.into())
-        .select(ChangeRow::as_select())
-        .load(connection)?;
-    named(connection, rows)
+        AnyConnection::Postgres(_) => vec![format!("(epoch, xid, position) > ({epoch}, {xid}, {position})")],
+    }
+    .into_iter();
+    let mut rows: Vec<ChangeRow> = Vec::new();
+    while let Some(range) = ranges.next().filter(|_| rows.len() < most as usize) {
+        let next: Vec<ChangeRow> = dsl::status_changes
+            .filter(dsl::account_id.eq(account))
+            .filter(sql::<Bool>(&format!("({range})")))
+            .filter(sql::<Bool>(condition))
+            .order((dsl::epoch, dsl::xid, dsl::position))
+            .limit(i64::from(most) - rows.len() as i64)
+            .select(ChangeRow::as_select())
+            .load(connection)?;
+        rows.extend(next);
+    }
+    Ok(rows)
 }
 
 /// A row of `status_changes`.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = status_changes)]
 pub(crate) struct ChangeRow {
-    position: i64,
-    customer_id: i64,
-    version: i64,
-    from_status: Option<i16>,
-    to_status: i16,
-    actor: String,
-    face: i16,
-    request_id: String,
-    change_time: i64,
-    kind: i16,
-    reason: Option<String>,
-    epoch: i64,
-    xid: i64,
+    pub(crate) position: i64,
+    pub(crate) account_id: i64,
+    pub(crate) customer_id: i64,
+    pub(crate) version: i64,
+    pub(crate) from_status: Option<i16>,
+    pub(crate) to_status: i16,
+    pub(crate) actor: String,
+    pub(crate) face: i16,
+    pub(crate) request_id: String,
+    pub(crate) change_time: i64,
+    pub(crate) kind: i16,
+    pub(crate) reason: Option<String>,
+    pub(crate) epoch: i64,
+    pub(crate) xid: i64,
 }
 
 /// The rows, with what their customers are called outside.
 pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Result<Vec<StatusChange>> {
-    let mut ids: Vec<i64> = rows.iter().map(|row| row.customer_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let living: Vec<(i64, String)> = on_either!(connection, connection => customers::table
-        .filter(customers::id.eq_any(&ids))
-        .select((customers::id, customers::public_id))
-        .load(connection)?);
-    let erased: Vec<(i64, String)> = on_either!(connection, connection => erasures::table
-        .filter(erasures::customer_id.eq_any(&ids))
-        .select((erasures::customer_id, erasures::public_id))
-        .load(connection)?);
-    let names: HashMap<i64, String> = living.into_iter().chain(erased).collect();
+    let names = public_ids(connection, rows.iter().map(|row| row.customer_id))?;
     rows.into_iter()
         .map(|row| {
             let name = names.get(&row.customer_id).cloned();
@@ -243,15 +247,56 @@ pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Res
         .collect()
 }
 
-/// The customers of changes that are still there.
-fn customers_of(connection: &mut AnyConnection, account: i64, changes: &[StatusChange]) -> Result<Vec<(String, Row)>> {
+/// What customers are, or were, called outside.
+pub(crate) fn public_ids(
+    connection: &mut AnyConnection,
+    customers: impl IntoIterator<Item = i64>,
+) -> Result<HashMap<i64, String>> {
+    let mut ids: Vec<i64> = customers.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let living: Vec<(i64, String)> = on_either!(connection, connection => customers::table
+        .filter(customers::id.eq_any(&ids))
+        .select((customers::id, customers::public_id))
+        .load(connection)?);
+    let erased: Vec<(i64, String)> = on_either!(connection, connection => erasures::table
+        .filter(erasures::customer_id.eq_any(&ids))
+        .select((erasures::customer_id, erasures::public_id))
+        .load(connection)?);
+    Ok(living.into_iter().chain(erased).collect())
+}
+
+/// The changes, with their customers as they are now.
+pub(crate) fn with_customers(
+    connection: &mut AnyConnection,
+    sealing: &Sealing,
+    account: i64,
+    changes: Vec<StatusChange>,
+) -> Result<Vec<FeedItem>> {
     let mut ids: Vec<i64> = changes.iter().map(|change| change.customer).collect();
     ids.sort_unstable();
     ids.dedup();
-    Ok(on_either!(connection, connection => customers::table
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, Row)> = on_either!(connection, connection => customers::table
         .filter(customers::account_id.eq(account).and(customers::id.eq_any(&ids)))
         .select((customers::email_key, columns!()))
-        .load(connection)?))
+        .load(connection)?);
+    let customers: HashMap<i64, Customer> = rows
+        .into_iter()
+        .map(|(email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
+        .collect::<Result<_>>()?;
+    Ok(changes
+        .into_iter()
+        .map(|change| FeedItem {
+            customer: customers.get(&change.customer).cloned(),
+            change,
+        })
+        .collect())
 }
 
 impl ChangeRow {

@@ -106,3 +106,7 @@ CREATE TABLE webhook_deliveries (
     UNIQUE (webhook_id, position)
 ) STRICT;
 CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (webhook_id, parked, next_time);
+
+-- The history is asked for by what a customer is, or was, called outside.
+CREATE INDEX customers_by_public_id ON customers (public_id);
+CREATE INDEX erasures_by_public_id ON erasures (public_id);
