@@ -4,7 +4,7 @@
 //! with a larger number. Here rows are ordered by the transaction that wrote them, and handed out only when every
 //! transaction up to theirs has ended. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
 
-use std::{collections::HashMap, time::Instant};
+use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
@@ -155,65 +155,97 @@ pub(crate) fn confirm(connection: &mut AnyConnection, principal: &Principal) -> 
     statements::permit_by(principal, account)
 }
 
-/// What holds of a row when no earlier one can come any more.
+/// What holds of a row when no earlier one can come any more. What was written on another server was committed before the
+/// first row here.
 pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
     match connection {
         // One writes at a time.
         AnyConnection::Sqlite(_) => "TRUE",
-        // What was written on another server was committed before the first row here.
+        // As a comparison of rows it is a range of the index: whoever reads it from its end meets no row that is held back.
         AnyConnection::Postgres(_) => {
-            "(status_changes.epoch < (SELECT f.epoch FROM feed f)
-              OR status_changes.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+            "(status_changes.epoch, status_changes.xid)
+              < ((SELECT f.epoch FROM feed f), pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
         }
     }
 }
 
-/// The next changes of an account behind a place that may be handed out, in the order of the feed.
+/// The next rows of an account behind a place, in the order of the feed.
 pub(crate) fn behind(
     connection: &mut AnyConnection,
     account: i64,
     after: Place,
     most: u32,
 ) -> Result<Vec<StatusChange>> {
-    let settled = settled(connection);
-    let rows = rows_behind(connection, account, after, most, settled)?;
+    let ranges = ranges(connection, after)?;
+    let rows = rows_within(connection, account, ranges, most)?;
     named(connection, rows)
 }
 
-/// The next rows of an account behind a place of which a condition holds, in the order of the feed.
-pub(crate) fn rows_behind(
+/// The rows of an account in ranges that follow on one another, in the order of the feed.
+pub(crate) fn rows_within(
     connection: &mut AnyConnection,
     account: i64,
-    after: Place,
+    ranges: Vec<String>,
     most: u32,
-    condition: &str,
 ) -> Result<Vec<ChangeRow>> {
     use status_changes::dsl;
 
+    let mut rows: Vec<ChangeRow> = Vec::new();
+    for range in ranges {
+        let left = i64::from(most) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        if left <= 0 {
+            break;
+        }
+        let more: Vec<ChangeRow> = dsl::status_changes
+            .filter(dsl::account_id.eq(account))
+            .filter(sql::<Bool>(&range))
+            .order((dsl::epoch, dsl::xid, dsl::position))
+            .limit(left)
+            .select(ChangeRow::as_select())
+            .load(connection)?;
+        rows.extend(more);
+    }
+    Ok(rows)
+}
+
+/// What is settled behind a place, as ranges of the index, in their order. Each begins and ends within the index: one whose
+/// end were only a condition would read whatever a long transaction holds back, again and again, and one whose beginning
+/// were, all of the history.
+pub(crate) fn ranges(connection: &mut AnyConnection, after: Place) -> Result<Vec<String>> {
     let Place { epoch, xid, position } = after;
-    let mut ranges = match connection {
-        // For SQLite no comparison of rows goes as far as the position: it would read all rows of that epoch.
+    match connection {
+        AnyConnection::Sqlite(_) => Ok(all_ranges(connection, after)),
+        // PostgreSQL ends at the first column of a comparison of rows only: so the last epoch has a range of its own. That
+        // it ends while the ranges are read moves nothing forward: what was written in it stays behind the place.
+        AnyConnection::Postgres(_) => {
+            let last: i64 = feed::table.select(feed::epoch).first(connection)?;
+            let settled = "xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+            Ok(match epoch.cmp(&last) {
+                Ordering::Less => vec![
+                    format!("(epoch, xid, position) > ({epoch}, {xid}, {position}) AND epoch < {last}"),
+                    format!("epoch = {last} AND {settled}"),
+                ],
+                Ordering::Equal => vec![format!(
+                    "epoch = {last} AND (xid, position) > ({xid}, {position}) AND {settled}"
+                )],
+                // Of a store that this one was made from, before it was set back.
+                Ordering::Greater => Vec::new(),
+            })
+        }
+    }
+}
+
+/// All that is behind a place, be it settled or not, as ranges of the index, in their order.
+pub(crate) fn all_ranges(connection: &AnyConnection, after: Place) -> Vec<String> {
+    let Place { epoch, xid, position } = after;
+    match connection {
+        // SQLite does not find the number of a row by a comparison of rows.
         AnyConnection::Sqlite(_) => vec![
             format!("epoch = {epoch} AND xid = {xid} AND position > {position}"),
             format!("(epoch, xid) > ({epoch}, {xid})"),
         ],
-        // As a comparison of rows it is one range of the index.
         AnyConnection::Postgres(_) => vec![format!("(epoch, xid, position) > ({epoch}, {xid}, {position})")],
     }
-    .into_iter();
-    let mut rows: Vec<ChangeRow> = Vec::new();
-    while let Some(range) = ranges.next().filter(|_| rows.len() < most as usize) {
-        let next: Vec<ChangeRow> = dsl::status_changes
-            .filter(dsl::account_id.eq(account))
-            .filter(sql::<Bool>(&format!("({range})")))
-            .filter(sql::<Bool>(condition))
-            .order((dsl::epoch, dsl::xid, dsl::position))
-            .limit(i64::from(most) - rows.len() as i64)
-            .select(ChangeRow::as_select())
-            .load(connection)?;
-        rows.extend(next);
-    }
-    Ok(rows)
 }
 
 /// A row of `status_changes`.

@@ -11,11 +11,13 @@
 //! | `puts` | what it means to register or change a customer |
 //! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
+//! | `audit` | the history sealed in blocks, and checked against them |
 //! | `copy` | from one store to another, whatever databases they are on |
 //! | `sealing`, `keys`, `encryption` | encryption at rest: of a value, the master keys, and of a whole store |
 //! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
 
 mod accounts;
+mod audit;
 mod connection;
 mod copy;
 mod customers;
@@ -47,6 +49,7 @@ use std::{
 };
 
 pub use accounts::Account;
+pub use audit::{AuditProgress, Audited, Fault, Head, InvalidHead, Sealed, Tampering, verify};
 pub use connection::{Location, LocationError};
 pub use copy::{CopiedTable, CopyProgress, CopyStage, copy};
 pub use email::{Email, EmailKey, InvalidEmail};
