@@ -35,11 +35,13 @@ macro_rules! on_both {
 }
 
 mod accounts;
+mod audit;
 mod changes;
 mod copy;
 mod documents;
 mod encryption;
 mod erasures;
+mod history;
 mod imports;
 mod migrations;
 mod outage;

@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod account;
+mod audit;
 mod cli;
 mod columns;
 mod copy;
@@ -16,6 +17,7 @@ mod customer;
 mod demo;
 mod docs;
 mod export;
+mod history;
 mod import;
 mod keys;
 mod listener;
@@ -60,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(options) => serve::run(cli.store, options).await,
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
+            Command::Audit(command) => audit::run(&cli.store, command).await,
             Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Openapi => cli::openapi(),

@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    audit,
     cli::{LogFormat, LogLevel, LogOptions},
     retention,
 };
@@ -56,6 +57,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             retention::EXPIRED,
             "Images of documents that were deleted since they were too old",
         ),
+        (audit::SEALED, "Rows of the history that were sealed"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use diesel::{
-    ExpressionMethods, Insertable, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SelectableHelper,
+    Connection, ExpressionMethods, Insertable, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SelectableHelper,
     connection::SimpleConnection,
     dsl::{count_star, sql},
     sql_types::{BigInt, Bool, Nullable},
@@ -32,7 +32,10 @@ use crate::{
 };
 
 /// The most rows of a block.
-const BLOCK: u32 = 1_000;
+const BLOCK: usize = 1_000;
+
+/// The most blocks that are made in one transaction.
+const AT_ONCE: usize = 8;
 
 /// How long rows wait for more of them, so that a block is worth it. Until then a change of them is not found.
 const WAIT: Duration = Duration::from_secs(60);
@@ -98,35 +101,40 @@ impl Store {
             .await
     }
 
-    /// Seals the next block of an account, if its rows are as many as fit, if they have waited for long enough, or if it is
-    /// to be done `now`. When another gateway seals it at the same moment, one of the two does nothing.
+    /// Seals the next rows of an account, a few blocks at a time, if they are as many as a block has, if they have waited for
+    /// long enough, or if it is to be done `now`. When another gateway does so at the same moment, one of the two does
+    /// nothing.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn seal(&self, account: i64, now: bool, deadline: Instant) -> Result<Sealed> {
-        let block = self
+        let blocks = self
             .pool
-            .read(deadline, move |connection| next_block(connection, account, now))
+            .read(deadline, move |connection| next_blocks(connection, account, now))
             .await?;
-        let Some(block) = block else {
+        if blocks.is_empty() {
             return Ok(Sealed::default());
-        };
-        let rows = (block.entries.len() / ENTRY) as u64;
+        }
+        let rows: usize = blocks.iter().map(|block| block.entries.len() / ENTRY).sum();
         let inserted = self
             .pool
             .write(deadline, move |connection| {
-                diesel::insert_into(audit_blocks::table)
-                    .values(&block)
-                    .execute(connection)?;
-                Ok(())
+                connection.transaction(|connection| {
+                    for block in &blocks {
+                        diesel::insert_into(audit_blocks::table)
+                            .values(block)
+                            .execute(connection)?;
+                    }
+                    Ok(())
+                })
             })
             .await;
         match inserted {
             Ok(()) => Ok(Sealed {
-                rows,
-                more: rows == u64::from(BLOCK),
+                rows: rows as u64,
+                more: rows == BLOCK * AT_ONCE,
             }),
-            // Another was first: its block has the number.
+            // Another was first: its blocks have the numbers.
             Err(Error::Collision(_)) => Ok(Sealed { rows: 0, more: true }),
             Err(error) => Err(error),
         }
@@ -239,8 +247,8 @@ fn place(row: &ChangeRow) -> Place {
     }
 }
 
-/// The block that an account is to have next; none if its rows wait for more, or if there are none.
-fn next_block(connection: &mut AnyConnection, account: i64, now: bool) -> Result<Option<Block>> {
+/// The blocks that an account is to have next; none if its rows wait for more, or if there are none.
+fn next_blocks(connection: &mut AnyConnection, account: i64, now: bool) -> Result<Vec<Block>> {
     let last: Option<Block> = audit_blocks::table
         .filter(audit_blocks::account_id.eq(account))
         .order(audit_blocks::number.desc())
@@ -249,29 +257,36 @@ fn next_block(connection: &mut AnyConnection, account: i64, now: bool) -> Result
         .optional()?;
     let after = last.as_ref().map_or_else(Place::default, Block::place);
     let settled = feed::ranges(connection, after)?;
-    let rows = feed::rows_within(connection, account, settled, BLOCK)?;
+    let most = u32::try_from(BLOCK * AT_ONCE).unwrap_or(u32::MAX);
+    let rows = feed::rows_within(connection, account, settled, most)?;
     let seal_time = model::now();
     let waited = last.as_ref().is_none_or(|last| {
         // A clock that went back does not keep rows waiting.
         let since = seal_time.abs_diff(last.seal_time);
         u128::from(since) >= WAIT.as_micros()
     });
-    let Some(end) = rows.last().filter(|_| now || waited || rows.len() == BLOCK as usize) else {
-        return Ok(None);
-    };
-    let end = place(end);
-    let mut block = Block {
-        account_id: account,
-        number: last.as_ref().map_or(1, |last| last.number + 1),
-        epoch: end.epoch,
-        xid: end.xid,
-        position: end.position,
-        entries: rows.iter().flat_map(entry).collect(),
-        hash: Vec::new(),
-        seal_time,
-    };
-    block.hash = block.hash_behind(last.as_ref().map(|last| &*last.hash)).into();
-    Ok(Some(block))
+    let (mut number, mut before) = last.map_or((0, None), |last| (last.number, Some(last.hash)));
+    let mut blocks = Vec::new();
+    for rows in rows.chunks(BLOCK) {
+        let Some(end) = rows.last().filter(|_| now || waited || rows.len() == BLOCK) else {
+            break;
+        };
+        number += 1;
+        let mut block = Block {
+            account_id: account,
+            number,
+            epoch: end.epoch,
+            xid: end.xid,
+            position: end.position,
+            entries: rows.iter().flat_map(entry).collect(),
+            hash: Vec::new(),
+            seal_time,
+        };
+        block.hash = block.hash_behind(before.as_deref()).into();
+        before = Some(block.hash.clone());
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 /// The last block of an account, to be noted elsewhere: `ACCOUNT:NUMBER:HASH`.

@@ -19,7 +19,7 @@ use crate::{
     connection::{self, AnyConnection, Connector, on_either},
     migrations,
     puts::{Rows, columns},
-    schema::{accounts, customers, documents, encryption::dsl},
+    schema::{accounts, customers, documents, encryption::dsl, idempotency_keys},
     sealing::{CustomerKey, Kind, Owner, Sealer, Sealing},
     statements::Row,
 };
@@ -194,6 +194,8 @@ impl Encryption {
             encrypted += batch;
             so_far.done += batch;
         }
+        // Replies that are kept for retries are in clear text. To forget them is what a day would do.
+        diesel::delete(idempotency_keys::table).execute(connection)?;
         scrub(connection)?;
         diesel::update(dsl::encryption)
             .set(dsl::state.eq(DONE))
@@ -395,7 +397,7 @@ fn scrub(connection: &mut AnyConnection) -> Result<()> {
             connection.batch_execute("SET statement_timeout = 0")?;
             // Each alone: it runs in no transaction, and many statements at once are one. What the planner knows of the
             // columns quotes them.
-            for table in ["customers", "documents"] {
+            for table in ["customers", "documents", "idempotency_keys"] {
                 connection.batch_execute(&format!("VACUUM (FULL, ANALYZE) {table}"))?;
             }
         }
