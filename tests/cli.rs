@@ -1,11 +1,13 @@
 //! The command line as a process: what it prints, what it changes, how it ends.
 
 mod accounts;
+mod audit;
 mod copy;
 mod customers;
 mod erasure;
 mod export;
 mod failures;
+mod history;
 mod import;
 mod keys;
 mod schema;

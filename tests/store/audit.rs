@@ -116,9 +116,15 @@ impl Bench {
         let emails = ["a@example.com", "b@example.com", "c@example.com"];
         self.register(&emails).await;
         self.seal(3).await;
-        for status in [Status::Pass, Status::Fail] {
+        for (status, rows) in [(Status::Pass, 6), (Status::Fail, 9)] {
             for email in emails {
                 self.set(email, status).await.unwrap();
+            }
+            // All in one block: as in `seal_of`.
+            let deadline = soon();
+            let settled = async || self.store.feed(self.shop, store::Place::default(), 99, deadline).await;
+            while settled().await.unwrap().len() < rows {
+                assert!(std::time::Instant::now() < deadline, "the rows do not settle");
             }
             self.seal(3).await;
         }
