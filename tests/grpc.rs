@@ -5,6 +5,7 @@ mod customers;
 mod errors;
 mod grpcurl;
 mod health;
+mod history;
 mod reflection;
 mod surface;
 

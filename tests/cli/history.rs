@@ -10,14 +10,22 @@ use crate::support::{Backend, Database, dcams};
 fn changed(backend: Backend) -> Database {
     let database = shop(backend);
     database.import("shop", "email,reference\nA@example.com,0042\nb@example.com,\n");
-    for (email, status) in [("a@example.com", "PASS"), ("b@example.com", "FAIL"), ("a@example.com", "FAIL")] {
+    for (email, status) in [
+        ("a@example.com", "PASS"),
+        ("b@example.com", "FAIL"),
+        ("a@example.com", "FAIL"),
+    ] {
         customer(&database, &["set-status", email, status]).ok();
     }
     database
 }
 
 fn customer(database: &Database, arguments: &[&str]) -> crate::support::Output {
-    dcams(database, &[&["customer"], arguments, &["--account", "shop"]].concat(), "")
+    dcams(
+        database,
+        &[&["customer"], arguments, &["--account", "shop"]].concat(),
+        "",
+    )
 }
 
 /// The history as objects.
@@ -31,7 +39,10 @@ fn numbers(objects: &[Value], key: &str) -> Vec<i64> {
 }
 
 fn texts<'a>(objects: &'a [Value], key: &str) -> Vec<&'a str> {
-    objects.iter().map(|object| object[key].as_str().unwrap_or("null")).collect()
+    objects
+        .iter()
+        .map(|object| object[key].as_str().unwrap_or("null"))
+        .collect()
 }
 
 #[test]
@@ -45,7 +56,10 @@ fn the_history_can_be_had_as_objects() {
         for object in &history {
             assert_eq!(object["email"], "A@example.com");
             assert_eq!(object["reference"], "0042");
-            assert_eq!((&object["account"], &object["actor"]), (&"shop".into(), &"operator".into()));
+            assert_eq!(
+                (&object["account"], &object["actor"]),
+                (&"shop".into(), &"operator".into())
+            );
             assert_eq!((&object["face"], &object["reason"]), (&"cli".into(), &Value::Null));
             assert_eq!(object["erased"], false);
             assert!(object["change_time"].as_str().unwrap().parse::<Timestamp>().is_ok());
@@ -96,7 +110,10 @@ fn the_status_at_a_time_is_shown() {
         for (object, status) in history.iter().zip(["PENDING", "PASS", "FAIL"]) {
             let time = object["change_time"].as_str().unwrap();
             let shown = at(time).ok();
-            assert!(shown.starts_with(&format!("status     {status}\nsince      {time}\n")), "{shown}");
+            assert!(
+                shown.starts_with(&format!("status     {status}\nsince      {time}\n")),
+                "{shown}"
+            );
             assert!(shown.contains("\nactor      operator\n"), "{shown}");
         }
         let first: Timestamp = history[0]["change_time"].as_str().unwrap().parse().unwrap();
@@ -137,7 +154,10 @@ fn the_history_of_an_erased_customer_is_found_by_its_public_id() {
         let database = changed(backend);
         let before = objects(&database, &["a@example.com"]);
         customer(&database, &["erase", "a@example.com", "--yes"]).ok();
-        assert_eq!(customer(&database, &["history", "a@example.com"]).fails(1), "no such customer");
+        assert_eq!(
+            customer(&database, &["history", "a@example.com"]).fails(1),
+            "no such customer"
+        );
         let id = before[0]["customer_id"].as_str().unwrap();
         let after = objects(&database, &["--id", id]);
         assert_eq!(numbers(&after, "version")[..3], [1, 2, 3]);
@@ -150,6 +170,9 @@ fn the_history_of_an_erased_customer_is_found_by_its_public_id() {
         assert!(!table.contains('@'), "{table}");
         let both = customer(&database, &["history", "b@example.com", "--id", id]).fails(2);
         assert!(both.contains("cannot be used with"), "{both}");
-        assert_eq!(customer(&database, &["history", "--id", "x"]).fails(1), "no such customer");
+        assert_eq!(
+            customer(&database, &["history", "--id", "x"]).fails(1),
+            "no such customer"
+        );
     }
 }
