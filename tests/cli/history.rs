@@ -88,11 +88,8 @@ fn a_range_of_times_is_chosen() {
         let rows = |arguments: &[&str]| numbers(&objects(&database, arguments), "sequence");
         assert_eq!(rows(&["--since", times[3]]), numbers(&all[3..], "sequence"));
         assert_eq!(rows(&["--until", times[3]]), numbers(&all[..3], "sequence"));
-        assert_eq!(
-            rows(&["--since", times[2], "--until", times[4], "a@example.com"]),
-            [0; 0],
-            "the change of the other one alone"
-        );
+        let range = ["--since", times[2], "--until", times[4], "a@example.com"];
+        assert_eq!(rows(&range), numbers(&all[2..3], "sequence"));
         // In any offset of the clock.
         let offset = times[3].replace('Z', "+00:00");
         assert_eq!(rows(&["--since", &offset]), numbers(&all[3..], "sequence"));
