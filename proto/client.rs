@@ -31,10 +31,11 @@ where
 }
 
 /// What it means that a transport failed: whoever is at its other end is not there, or went away before the answer. tonic
-/// would call the second an unknown error.
+/// would call the second an unknown error, and so it is: a write may have been made. It is said as of a call that took too
+/// long, since "unavailable" means that nothing was done.
 fn lost(error: StdError) -> Status {
     match Status::from_error(error) {
-        status if status.code() == Code::Unknown => Reason::Unavailable.into(),
+        status if status.code() == Code::Unknown => Reason::DeadlineExceeded.into(),
         status => status,
     }
 }

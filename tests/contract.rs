@@ -3,7 +3,7 @@
 //! A table is a list of rows, each a name and the bytes of a request. The rows are sent over sockets to the program in
 //! the four [`Configuration`]s, and what each of them answers must be, to the byte, the one file of the table in
 //! `tests/golden`. There the request comes first; where only its body is shown, it is posted the way [`post`] does it.
-//! Nothing is replaced but what is new every time: `<id>`, `<date>` and the seconds of a long wait.
+//! Nothing is replaced but what is new every time: `<id>`, `<public id>`, `<date>` and the seconds of a long wait.
 //!
 //! `INSTA_UPDATE=always cargo test -p dcams-gateway --test main contract::` writes the files anew; look at the
 //! difference before it is committed.
@@ -11,12 +11,13 @@
 mod configuration;
 pub mod documented;
 mod email;
-pub mod errors;
+mod errors;
 mod failures;
 mod family;
 mod http;
 mod malformed;
 mod order;
+mod retries;
 mod tolerances;
 pub mod transcript;
 

@@ -1,6 +1,7 @@
 //! The gRPC face, seen by a client that knows nothing but reflection.
 
 pub mod client;
+mod conditional;
 mod customers;
 mod errors;
 mod grpcurl;

@@ -14,6 +14,7 @@ mod cli;
 mod contract;
 mod crash;
 mod grpc;
+mod linearizability;
 mod memory;
 mod openapi;
 mod privacy;

@@ -117,6 +117,19 @@ fn refused() -> Vec<Vec<u8>> {
     requests
 }
 
+/// The sample with canaries in the headers that make the terms of a change.
+fn on_terms() -> [Vec<u8>; 3] {
+    [
+        "If-Match: canary",
+        "If-Match: \"canary\"",
+        "Idempotency-Key: canary key",
+    ]
+    .map(|header| {
+        let request = String::from_utf8(sample("privacy-terms")).unwrap();
+        request.replacen("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"), 1).into()
+    })
+}
+
 /// Sends what is refused over the REST face, and what is served.
 fn over_rest(gateway: &Gateway, heard: &mut Heard) {
     let served = Connection::open(gateway.rest).exchange(&sample("privacy-served"));
@@ -143,7 +156,7 @@ fn over_rest(gateway: &Gateway, heard: &mut Heard) {
         assert_eq!(served.status, 200);
         heard.note("the head of a success", served.head);
     }
-    for request in refused() {
+    for request in refused().into_iter().chain(on_terms()) {
         let shown = String::from_utf8_lossy(&request).chars().take(200).collect::<String>();
         heard.note_error(&shown, &Connection::open(gateway.rest).exchange(&request));
     }
@@ -156,7 +169,16 @@ fn over_grpc(client: &Client, heard: &mut Heard) {
     };
     let good = || Metadata::of(&format!("USERNAME:{PASSWORD}"));
     assert_eq!(status(EMAIL, good()).unwrap().customer("last_name"), CUSTOMER[3].1);
+    let terms = |more: &[(&str, &str)]| {
+        let fields = [&[("email", EMAIL), ("status", "STATUS_PENDING")], more].concat();
+        client.call("UpdateStatus", &fields, good())
+    };
+    let because = ("reason", "canary-reason");
+    terms(&[because]).unwrap();
     for refused in [
+        terms(&[("reason", "canary\u{7}")]),
+        terms(&[because, ("etag", "canary-etag")]),
+        terms(&[because, ("idempotency_key", "canary key")]),
         status(EMAIL, Metadata::of("USERNAME:canary-wrong")),
         status(EMAIL, Metadata::of("canary-user:canary-password")),
         status(EMAIL, Metadata::default().with("authorization", "canary-authorization")),

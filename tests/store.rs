@@ -43,10 +43,12 @@ mod encryption;
 mod erasures;
 mod history;
 mod imports;
+mod lost;
 mod migrations;
 mod outage;
 mod puts;
 mod reads;
+mod retries;
 mod shared;
 mod sqlite_file;
 

@@ -11,6 +11,9 @@ const LONGEST_RUN: usize = 40;
 /// Where the tests that look at customer links let them begin.
 pub const LINK: &str = "https://admin.example.com/customers/";
 
+/// What stands for a public id, or the part of one.
+pub const PUBLIC_ID: &str = "<public id>";
+
 /// What gzip begins with.
 const GZIP: &[u8] = b"\x1f\x8b";
 
@@ -41,7 +44,7 @@ fn show_body(body: &str) -> String {
             .get(id.clone())
             .is_some_and(|id| id.bytes().all(|digit| digit.is_ascii_hexdigit()));
         assert!(is_id, "no public id in {shown}");
-        shown.replace_range(id, "<public id>");
+        shown.replace_range(id, PUBLIC_ID);
     }
     shown
 }
@@ -99,9 +102,22 @@ fn show_head(head: &str) -> String {
         Some(("x-request-id", id)) if is_ours(id) => "x-request-id: <id>".to_owned(),
         // A block of a minute ends at its own time; the wait of one second is always the same.
         Some(("retry-after", wait)) if wait.parse::<u64>().unwrap() > 1 => "retry-after: <seconds>".to_owned(),
+        Some(("etag", etag)) => format!("etag: {}", etag.replacen(public_id(etag), PUBLIC_ID, 1)),
         _ => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What stands in an etag of a customer before the number of the customer's state: the beginning of its public id.
+pub fn public_id(etag: &str) -> &str {
+    let (id, number) = etag.trim_matches('"').split_once('-').unwrap();
+    assert!(etag.starts_with('"') && etag.ends_with('"'), "{etag}");
+    assert!(
+        id.len() == 8 && id.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        "{etag}"
+    );
+    assert!(number.parse::<u64>().unwrap() > 0, "{etag}");
+    id
 }
 
 /// Whether an id was made by the gateway: a UUID of version 7.

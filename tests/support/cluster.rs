@@ -100,6 +100,11 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Where the server listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Dumps a database.
     pub fn dump(&self, url: &str) -> Vec<u8> {
         let output = self.program("pg_dump").args(["-d", url]).output().unwrap();

@@ -5,6 +5,7 @@ mod faults;
 mod gateway;
 mod golden;
 mod http;
+mod proxy;
 mod seed;
 mod session;
 
@@ -13,6 +14,7 @@ pub use faults::Ground;
 pub use gateway::{Gateway, Output, dcams, program, run};
 pub use golden::golden;
 pub use http::{Connection, Reply, post};
+pub use proxy::{Loss, Proxy};
 pub use session::Session;
 
 use std::{

@@ -18,6 +18,7 @@ mod demo;
 mod docs;
 mod export;
 mod history;
+mod housekeeping;
 mod import;
 mod keys;
 mod listener;

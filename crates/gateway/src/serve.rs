@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     audit,
     cli::{ServeOptions, StoreOptions},
-    demo,
+    demo, housekeeping,
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
@@ -87,6 +87,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
             tasks.spawn(audit::seal(store.clone(), stop.clone()));
+            tasks.spawn(housekeeping::run(store.clone(), stop.clone()));
             if let Some(age) = options.retain_documents_for {
                 tasks.spawn(retention::run(store.clone(), age, stop.clone()));
             }

@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use prost_types::Timestamp;
 use proto::{Reason, Refusal, v1};
-use store::{Customer, Email, EmailKey, Error, Face, FeedItem, StatusChange};
+use store::{Change, Customer, Email, EmailKey, Error, Face, FeedItem, IdempotencyKey, StatusChange};
+
+/// The most characters of an etag that a request has; those of customers are shorter.
+const ETAG: usize = 64;
 
 /// Refuses a request that lacks inputs: pairs of a field and whether it is missing.
 pub(crate) fn require(inputs: &[(&str, bool)]) -> Result<(), Refusal> {
@@ -33,13 +36,42 @@ pub(crate) fn email_key(text: &str) -> Result<EmailKey, Refusal> {
     }
 }
 
-pub(crate) fn status(number: i32) -> Result<store::Status, Refusal> {
+/// The status in a field of that name.
+pub(crate) fn status(number: i32, field: &str) -> Result<store::Status, Refusal> {
     match v1::Status::try_from(number) {
         Ok(v1::Status::Pass) => Ok(store::Status::Pass),
         Ok(v1::Status::Pending) => Ok(store::Status::Pending),
         Ok(v1::Status::Fail) => Ok(store::Status::Fail),
-        Ok(v1::Status::Unspecified) | Err(_) => Err(Refusal::fields(Reason::InvalidStatus, ["status"])),
+        Ok(v1::Status::Unspecified) | Err(_) => Err(Refusal::fields(Reason::InvalidStatus, [field])),
     }
+}
+
+/// The etag that a customer must have. What no customer has for one is no fault: it is a condition that does not hold.
+pub(crate) fn etag(text: &str) -> Result<Option<String>, Refusal> {
+    if text.chars().count() > ETAG {
+        return Err(Refusal::fields(Reason::InvalidField, ["etag"]));
+    }
+    Ok(given(text).map(str::to_owned))
+}
+
+/// Why a status is changed.
+pub(crate) fn reason_given(text: &str) -> Result<Option<String>, Refusal> {
+    let text = text.trim();
+    if text.chars().count() > Change::REASON || text.chars().any(char::is_control) {
+        return Err(Refusal::fields(Reason::InvalidField, ["reason"]));
+    }
+    Ok(given(text).map(str::to_owned))
+}
+
+/// What the caller calls a change.
+pub(crate) fn idempotency_key(text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
+    let key = given(text).map(str::parse).transpose();
+    key.map_err(|_| Refusal::fields(Reason::InvalidField, ["idempotency_key"]))
+}
+
+/// A text that is empty was not given.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 pub(crate) fn status_of(status: store::Status) -> v1::Status {
@@ -144,6 +176,51 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
         Error::AccountExists | Error::InvalidCursor | Error::Schema(_) | Error::Differs(_) | Error::Internal(_) => {
             tracing::error!(request_id, %error, "a request failed");
             Reason::Internal
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[track_caller]
+    fn refused<T>(result: Result<T, Refusal>, field: &str) {
+        let refusal = result.err().unwrap();
+        assert_eq!(refusal, Refusal::fields(Reason::InvalidField, [field]));
+    }
+
+    #[test]
+    fn an_etag_may_be_any_text_that_is_short() {
+        assert_eq!(etag(""), Ok(None));
+        for text in ["0f8fad5b-1", " ", "W/\"x\"", "é\n", &"é".repeat(64)] {
+            assert_eq!(etag(text), Ok(Some(text.to_owned())));
+        }
+        refused(etag(&"x".repeat(65)), "etag");
+    }
+
+    #[test]
+    fn a_reason_is_trimmed_and_short_and_has_no_control_characters() {
+        assert_eq!(reason_given(" \t\n"), Ok(None));
+        assert_eq!(reason_given(" vom Prüfer \n"), Ok(Some("vom Prüfer".to_owned())));
+        let longest = "é".repeat(Change::REASON);
+        assert_eq!(reason_given(&longest), Ok(Some(longest.clone())));
+        for text in [longest + "é", "a\nb".to_owned(), "a\u{85}b".to_owned(), "\0".to_owned()] {
+            refused(reason_given(&text), "reason");
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_has_printable_ascii_characters_and_no_space() {
+        assert_eq!(idempotency_key(""), Ok(None));
+        let longest = "~".repeat(IdempotencyKey::MAX);
+        for text in ["order-7", "\"quoted\"", &longest] {
+            assert_eq!(idempotency_key(text).unwrap().unwrap().as_str(), text);
+        }
+        for text in [" ", "a b", "a\n", "é", "\u{7f}", &(longest.clone() + "~")] {
+            refused(idempotency_key(text), "idempotency_key");
         }
     }
 }

@@ -4,7 +4,7 @@ use proto::{
     Reason, Refusal,
     v1::{CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse},
 };
-use store::{Documents, Email, Field, InvalidField, NewCustomer, Profile, Put};
+use store::{Documents, Email, Field, IdempotencyKey, InvalidField, NewCustomer, Profile, Put};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -14,6 +14,14 @@ use crate::{
     convert::{self, require},
 };
 
+/// What is asked for.
+#[derive(Clone)]
+struct Wanted {
+    new: NewCustomer,
+    etag: Option<String>,
+    key: Option<IdempotencyKey>,
+}
+
 pub(crate) async fn answer(
     service: &Service,
     request: Request<CreateOrUpdateCustomerRequest>,
@@ -22,12 +30,12 @@ pub(crate) async fn answer(
     let taken = request.extensions().get::<Taken>().cloned().ok_or(Reason::Internal)?;
     let input = check(request.into_inner(), service.document_limit);
     let registered = service
-        .perform(&call, input, |principal, new| {
+        .perform(&call, input, |principal, wanted| {
             let put = Put {
                 principal,
-                new,
-                etag: None,
-                key: None,
+                new: wanted.new,
+                etag: wanted.etag,
+                key: wanted.key,
                 origin: call.origin(),
                 hold: taken.hold(),
             };
@@ -41,8 +49,12 @@ pub(crate) async fn answer(
     }))
 }
 
-fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Result<NewCustomer, Refusal> {
+fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Result<Wanted, Refusal> {
     require(&[("email", request.email.trim().is_empty())])?;
+    let (etag, key) = (
+        convert::etag(&request.etag),
+        convert::idempotency_key(&request.idempotency_key),
+    );
     let email = Email::parse(&request.email).map_err(|_| Refusal::fields(Reason::InvalidEmail, ["email"]))?;
     let text = |text: String| text.trim().to_owned();
     let images = request.documents.unwrap_or_default();
@@ -74,7 +86,12 @@ fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Resul
     store::check(&new.profile, &new.reference)
         .and_then(|()| store::check_documents(&new.documents, document_limit))
         .map_err(|InvalidField(field)| Refusal::fields(Reason::InvalidField, [field.name()]))?;
-    Ok(new)
+    // What the customer is made of is judged first.
+    Ok(Wanted {
+        new,
+        etag: etag?,
+        key: key?,
+    })
 }
 
 /// The fields that a mask names.
@@ -88,4 +105,34 @@ fn fields(paths: &[String]) -> Result<Vec<Field>, Refusal> {
         }
     }
     Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn checked(etag: &str, idempotency_key: &str) -> Result<Wanted, Refusal> {
+        let request = CreateOrUpdateCustomerRequest {
+            email: "jane@example.com".to_owned(),
+            etag: etag.to_owned(),
+            idempotency_key: idempotency_key.to_owned(),
+            ..CreateOrUpdateCustomerRequest::default()
+        };
+        check(request, 1)
+    }
+
+    #[test]
+    fn the_terms_of_a_change_are_read_and_judged() {
+        let wanted = checked("", "").unwrap();
+        assert_eq!((wanted.etag, wanted.key), (None, None));
+        let wanted = checked("0f8fad5b-1", "order-7").unwrap();
+        assert_eq!(wanted.etag.as_deref(), Some("0f8fad5b-1"));
+        assert_eq!(wanted.key, Some("order-7".parse().unwrap()));
+        for (etag, key, field) in [(&*"x".repeat(65), "", "etag"), ("", "a b", "idempotency_key")] {
+            let refusal = checked(etag, key).err().unwrap();
+            assert_eq!(refusal, Refusal::fields(Reason::InvalidField, [field]));
+        }
+    }
 }

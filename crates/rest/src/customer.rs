@@ -1,5 +1,6 @@
 //! A customer as legacy clients see it.
 
+use http::HeaderValue;
 use proto::v1;
 use serde::Serialize;
 
@@ -23,6 +24,14 @@ impl Found {
     /// The account's own reference.
     pub(crate) fn reference(&self) -> &str {
         &self.customer.reference
+    }
+
+    /// The customer's etag, as a strong one of RFC 9110; none where the service sent none that can be one.
+    pub(crate) fn etag(&self) -> Option<HeaderValue> {
+        let etag = &self.customer.etag;
+        let is_tag = !etag.is_empty() && etag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        let quoted = is_tag.then(|| HeaderValue::try_from(format!("\"{etag}\"")));
+        quoted?.ok()
     }
 
     /// The object `target`, without the status.
@@ -71,7 +80,7 @@ pub(crate) struct Target<'a> {
     status: Option<&'static str>,
 }
 
-/// The legacy key of a field of the contract.
+/// The legacy key, or the header, of a field of the contract.
 pub(crate) fn legacy_key(field: &str) -> &str {
     match field {
         "first_name" => "fn",
@@ -80,6 +89,8 @@ pub(crate) fn legacy_key(field: &str) -> &str {
         "date_of_birth" => "dob",
         "documents.front" => "front",
         "documents.back" => "back",
+        "etag" => "If-Match",
+        "idempotency_key" => "Idempotency-Key",
         same => same,
     }
 }

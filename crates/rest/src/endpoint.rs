@@ -20,6 +20,7 @@ use crate::{
     reply::{self, Reply},
     request_id::RequestId,
     services::{self, Question},
+    terms::Terms,
     tolerances::Tolerances,
 };
 
@@ -68,6 +69,7 @@ impl Facade {
             return Err(Reason::MethodNotAllowed.into());
         }
         self.count_tolerated(&head);
+        let terms = Terms::of(&head.headers);
 
         let sent = body::read(&head.headers, body, &self.settings, &self.budget)
             .await
@@ -75,11 +77,11 @@ impl Facade {
         let asked = if sent.is_heavy() {
             let facade = Arc::clone(&self);
             // It ends early only by a panic, or when the process ends.
-            tokio::task::spawn_blocking(move || facade.take_apart(sent))
+            tokio::task::spawn_blocking(move || facade.take_apart(sent, &terms))
                 .await
                 .map_err(|_| Reason::Internal)?
         } else {
-            self.take_apart(sent)
+            self.take_apart(sent, &terms)
         }?;
         let call = Call {
             client: &self.client,
@@ -94,7 +96,7 @@ impl Facade {
     }
 
     /// Takes a body apart. Nothing is left of its bytes when this returns.
-    fn take_apart(&self, sent: Sent) -> Result<Asked, Rejection> {
+    fn take_apart(&self, sent: Sent, terms: &Terms) -> Result<Asked, Rejection> {
         let body = sent.open().map_err(Rejection::of_body)?;
         let request = LegacyRequest::parse(&body.bytes, &self.tolerances)?;
         if body.is_large && !services::takes_documents(request.service()) {
@@ -102,7 +104,7 @@ impl Facade {
         }
         Ok(Asked {
             credentials: request.credentials()?,
-            question: services::take_apart(&request, &self.tolerances),
+            question: services::take_apart(&request, terms, &self.tolerances),
             hold: body.hold,
         })
     }

@@ -18,6 +18,7 @@ mod reply;
 mod request_id;
 mod services;
 mod status;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tolerances;

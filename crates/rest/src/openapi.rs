@@ -24,6 +24,11 @@ const JSON: &str = "application/json";
 const REQUEST_ID: &str = "X-Request-Id";
 const CACHE_CONTROL: &str = "Cache-Control";
 
+/// The header of a reply with a customer.
+const ETAG: &str = "ETag";
+
+const EXAMPLE_ETAG: &str = "\"0f8fad5b-2\"";
+
 /// What the endpoint is, for those who have never seen it.
 const ABOUT: &str = "\
 Keeps the verification status of a company's customers. One endpoint, four services: the body's `service` says which. \
@@ -33,8 +38,16 @@ The credentials stand in the body, as `user` and `pass`; an account sees and cha
 const RULES: &str = "\
 ### Order of checks
 The body is parsed (`MALFORMED_BODY`); then `user`, `pass` and `service` are required (`MISSING_INPUT`); then the \
-credentials are checked (`BAD_CREDENTIALS`); then the service and its inputs (the other 400s); then the customer is \
-looked up (`CUSTOMER_NOT_FOUND`). Nothing about a customer is said before the credentials hold.
+credentials are checked (`BAD_CREDENTIALS`); then the service and its inputs (the other 400s); then a known \
+`Idempotency-Key` is answered (`KEY_REUSED`); then the customer is looked up (`CUSTOMER_NOT_FOUND`) and compared with \
+`If-Match` (`CONFLICT`). Nothing about a customer is said before the credentials hold.
+
+### Safe retries and conditional changes
+- A client that lost a reply sends the same again with the same `Idempotency-Key`: the first reply comes again, and nothing \
+is changed twice. Keys belong to the account, and are kept for 24 hours; refused requests leave none behind. Once \
+the customer is erased there is nothing to tell (`CUSTOMER_NOT_FOUND`).
+- Each reply with a customer has its `ETag`. With that as `If-Match`, a change is made only if the customer is still what \
+it was then, else it is a `CONFLICT`; to a customer that is not there, `createOrUpdateCustomer` says the same.
 
 ### Tolerated, for the sake of old clients
 - Any `Content-Type`, or none, as long as the body is JSON. A UTF-8 byte order mark and white space around it are \
@@ -75,28 +88,55 @@ pub fn openapi(server: &str) -> serde_json::Result<String> {
 }
 
 fn operation() -> OperationBuilder {
-    let request_id = ParameterBuilder::new()
-        .name(REQUEST_ID)
-        .parameter_in(ParameterIn::Header)
-        .required(utoipa::openapi::Required::False)
-        .description(Some(
-            "Names the request in the reply, the logs and the history: 1 to 64 letters, digits, `.`, `_` or `-`. Anything else is \
-             replaced by a new name.",
-        ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-        .example(Some(json!("checkout-4711")));
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let request_id = header(
+        REQUEST_ID,
+        "Names the request in the reply, the logs and the history: 1 to 64 letters, digits, `.`, `_` or `-`. Anything else is \
+         replaced by a new name.",
+    )
+    .schema(Some(text()))
+    .example(Some(json!("checkout-4711")));
+    let key = text()
+        .min_length(Some(1))
+        .max_length(Some(128))
+        .pattern(Some("^[!-~]*$"));
+    let idempotency_key = header(
+        "Idempotency-Key",
+        "For `updateStatus` and `createOrUpdateCustomer`: names the change, so that the same request, sent again within 24 \
+         hours, gets the first reply and changes nothing. 1 to 128 printable ASCII characters, such as a UUID. Reads ignore it.",
+    )
+    .schema(Some(key))
+    .example(Some(json!("0a9c5a4e-6f0b-4c1e-9d55-5f6f3f1a8f3e")));
+    let if_match = header(
+        "If-Match",
+        "For `updateStatus` and `createOrUpdateCustomer`: the `ETag` that the customer must have. One strong etag, or for \
+         `updateStatus` also `*`, which any customer has. A weak etag never matches. Reads ignore it.",
+    )
+    .schema(Some(text().pattern(Some(r#"^(\*|(W/)?"[!#-~]*")$"#))))
+    .example(Some(json!(EXAMPLE_ETAG)));
     let mut operation = OperationBuilder::new()
         .operation_id(Some("storage"))
         .tag("storage")
         .summary(Some("Calls the service that the body names"))
         .description(Some(RULES))
         .parameter(request_id)
+        .parameter(idempotency_key)
+        .parameter(if_match)
         .request_body(Some(request_body()))
         .response("200", found());
     for status in errors::statuses() {
         operation = operation.response(status.as_str(), errors::response(status));
     }
     operation
+}
+
+/// A header that a request may have.
+fn header(name: &str, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(utoipa::openapi::Required::False)
+        .description(Some(description))
 }
 
 fn request_body() -> RequestBody {
@@ -121,6 +161,10 @@ fn request_body() -> RequestBody {
 
 /// The response of a service that did what it was asked for.
 fn found() -> Response {
+    let etag = text_header(
+        "Names the state of the customer, for `If-Match`: another one has another. To be compared, not read",
+    )
+    .example(Some(json!(EXAMPLE_ETAG)));
     let examples = examples::all().map(|service| {
         let example = ExampleBuilder::new()
             .summary(service.summary)
@@ -131,6 +175,7 @@ fn found() -> Response {
         .schema(Some(Ref::from_schema_name("Reply")))
         .examples_from_iter(examples);
     with_common_headers(ResponseBuilder::new().description("Done; also when a customer was created"))
+        .header(ETAG, etag.build())
         .content(JSON, content)
         .build()
 }

@@ -7,20 +7,23 @@ use axum::{
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
 };
 use proto::Hold;
 use serde::Serialize;
 
 use crate::{document_body::DocumentBody, rejection::Rejection, request_id::RequestId};
 
-/// The body of a reply.
-pub(crate) struct Reply(Body);
+/// The body of a reply, and what names the state of the customer in it.
+pub(crate) struct Reply {
+    body: Body,
+    etag: Option<HeaderValue>,
+}
 
 impl Reply {
     /// `body` as compact JSON.
     pub(crate) fn json(body: &impl Serialize) -> Result<Self, Rejection> {
-        Ok(Self(text(body)?.into()))
+        Ok(Body::from(text(body)?).into())
     }
 
     /// The same with images, in Base64, in empty strings at its end: each comes with the text that stands after it.
@@ -35,7 +38,12 @@ impl Reply {
             before.truncate(rest.len());
         }
         let images = images.map(|(image, after)| (image, Bytes::from_static(after.as_bytes())));
-        Ok(Self(Body::new(DocumentBody::new(before.into(), images, hold))))
+        Ok(Body::new(DocumentBody::new(before.into(), images, hold)).into())
+    }
+
+    /// The same, with the header `ETag`.
+    pub(crate) fn with_etag(self, etag: Option<HeaderValue>) -> Self {
+        Self { etag, ..self }
     }
 }
 
@@ -43,9 +51,19 @@ fn text(body: &impl Serialize) -> Result<Vec<u8>, Rejection> {
     serde_json::to_vec(body).map_err(|_| Rejection::nonsense())
 }
 
+impl From<Body> for Reply {
+    fn from(body: Body) -> Self {
+        Self { body, etag: None }
+    }
+}
+
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        Response::new(self.0)
+        let mut response = Response::new(self.body);
+        if let Some(etag) = self.etag {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        response
     }
 }
 

@@ -10,7 +10,9 @@ use proto::{
     v1::{CreateOrUpdateCustomerRequest, GetDocumentImagesRequest, GetStatusRequest, UpdateStatusRequest},
 };
 
-use crate::{call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, tolerances::Tolerances};
+use crate::{
+    call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, terms::Terms, tolerances::Tolerances,
+};
 
 /// What `result` says in every reply that is no error.
 const SUCCESS: &str = "Success";
@@ -33,12 +35,16 @@ pub(crate) fn takes_documents(service: &str) -> bool {
 }
 
 /// Makes of `request` the question to the service that it names.
-pub(crate) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<Question, Refusal> {
+pub(crate) fn take_apart(
+    request: &LegacyRequest<'_>,
+    terms: &Terms,
+    tolerances: &Tolerances,
+) -> Result<Question, Refusal> {
     Ok(match request.service() {
-        "updateStatus" => Question::UpdateStatus(update_status::take_apart(request, tolerances)?),
+        "updateStatus" => Question::UpdateStatus(update_status::take_apart(request, terms, tolerances)?),
         "getStatus" => Question::GetStatus(get_status::take_apart(request, tolerances)?),
         WITH_DOCUMENTS => {
-            Question::CreateOrUpdateCustomer(create_or_update_customer::take_apart(request, tolerances)?.into())
+            Question::CreateOrUpdateCustomer(create_or_update_customer::take_apart(request, terms, tolerances)?.into())
         }
         "getDocumentImages" => Question::GetDocumentImages(get_document_images::take_apart(request, tolerances)?),
         _ => return Err(Reason::UnknownService.into()),

@@ -8,4 +8,5 @@ mod large;
 mod replies;
 mod strict_json;
 mod support;
+mod terms;
 mod tolerated;

@@ -182,11 +182,14 @@ impl Connector {
         connection.batch_execute(&format!(
             "SET statement_timeout = {statement};
              SET lock_timeout = {wait};
+             SET idle_in_transaction_session_timeout = {idle};
              SET default_transaction_isolation = 'read committed';
              SELECT set_config('synchronous_commit', 'on', false)
               WHERE current_setting('synchronous_commit') = 'off';",
             statement = self.statement.as_millis(),
             wait = self.lock_wait.as_millis(),
+            // A transaction whose client is gone ends: somebody may wait to know what became of it.
+            idle = IDLE.as_millis(),
         ))?;
         Ok(connection)
     }
@@ -197,6 +200,9 @@ const WAL_RETRY: Duration = Duration::from_millis(5);
 
 /// Small pages: a change touches three of them, and each goes whole into the WAL.
 const PAGE_SIZE: u32 = 1_024;
+
+/// How long a transaction on PostgreSQL may wait for its client: no work of ours pauses in one.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// What a connection to SQLite may keep in memory, in KiB.
 const CACHE_KIB: u32 = 4 * 1_024;
@@ -239,6 +245,17 @@ pub(crate) struct Pooled {
     pub(crate) made: Instant,
     /// Whether it has failed.
     pub(crate) broken: bool,
+}
+
+impl Pooled {
+    /// Runs a query, and remembers if the connection has failed by it.
+    pub(crate) fn run<T>(&mut self, query: impl FnOnce(&mut AnyConnection) -> Result<T>) -> Result<T> {
+        let result = query(&mut self.connection);
+        if let Err(error) = &result {
+            self.broken = error.breaks_connection();
+        }
+        result
+    }
 }
 
 impl r2d2::ManageConnection for Connector {

@@ -7,8 +7,10 @@ use diesel::{OptionalExtension, RunQueryDsl};
 use crate::{
     Change, Customer, EmailKey, Error, Principal, Put, Registered, Result, Store,
     connection::{AnyConnection, on_either},
+    puts::Task,
+    retries,
     statements::{self, Look, LookAccount, Looked, Row},
-    writer::{Task, Work},
+    writer::Work,
 };
 
 impl Store {
@@ -17,8 +19,9 @@ impl Store {
     /// still waits.
     ///
     /// # Errors
-    /// [`Error::StaleCredentials`] before [`Error::CustomerNotFound`]; [`Error::Full`] and [`Error::Expired`] when
-    /// nothing was begun; [`Error::Unavailable`] when the change may or may not have been made.
+    /// [`Error::StaleCredentials`], [`Error::KeyReused`], [`Error::CustomerNotFound`], [`Error::Conflict`], in this order;
+    /// [`Error::Full`], [`Error::Expired`], [`Error::Unavailable`]; [`Error::Unknown`], which alone may mean that the change
+    /// was made.
     pub async fn set_status(&self, change: Change, deadline: Instant) -> Result<Customer> {
         let account = change.principal.account;
         let email_key = self.sealing.index(account, &change.email);
@@ -32,8 +35,7 @@ impl Store {
     /// status, are recorded. Returns once that is on disk. Once begun, it is done whether or not the caller still waits.
     ///
     /// # Errors
-    /// [`Error::StaleCredentials`]; [`Error::Full`] and [`Error::Expired`] when nothing was begun;
-    /// [`Error::Unavailable`] when it may or may not have been done.
+    /// As for [`Store::set_status`].
     pub async fn put_customer(&self, put: Put, deadline: Instant) -> Result<Registered> {
         let account = put.principal.account;
         let email_key = self.sealing.index(account, put.new.email.key());
@@ -43,6 +45,7 @@ impl Store {
     /// Hands a task to the writer, and opens what it wrote: not on the writer's thread, for which everybody waits.
     async fn write(&self, task: Task, account: i64, email_key: String, deadline: Instant) -> Result<Registered> {
         let work = Work {
+            content: retries::content_of(&self.sealing, &task, &email_key),
             task,
             email_key: email_key.clone(),
         };

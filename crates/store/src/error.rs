@@ -68,7 +68,7 @@ pub enum Error {
 impl Error {
     /// Whether the connection that gave this error should be closed, and not be used again.
     pub(crate) fn breaks_connection(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unknown(_))
     }
 
     /// The same, and where it happened, for whoever has two stores at hand.
@@ -76,6 +76,7 @@ impl Error {
         let place = |message: String| format!("{location}: {message}");
         match self {
             Self::Unavailable(message) => Self::Unavailable(place(message)),
+            Self::Unknown(message) => Self::Unknown(place(message)),
             Self::Schema(message) => Self::Schema(place(message)),
             Self::Collision(message) => Self::Collision(place(message)),
             Self::Internal(message) => Self::Internal(place(message)),

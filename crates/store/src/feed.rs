@@ -8,8 +8,11 @@ use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper, dsl::sql,
-    sql_types::Bool,
+    BoolExpressionMethods, Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable,
+    SelectableHelper,
+    connection::SimpleConnection,
+    dsl::sql,
+    sql_types::{Bool, Text},
 };
 
 use tokio::sync::watch;
@@ -145,6 +148,40 @@ impl Store {
         let name = name.get(..NAME).unwrap_or(&name).to_owned();
         Ok(self.name.get_or_init(|| name).clone())
     }
+}
+
+/// Makes sure that numbers of transactions mean something: a store that finds itself on another server than the one that
+/// wrote its rows (a dump that was restored elsewhere, a standby that took over, a copy) goes on in the next epoch.
+pub(crate) fn settle_epoch(connection: &mut AnyConnection) -> Result<()> {
+    let AnyConnection::Postgres(connection) = connection else {
+        return Ok(());
+    };
+    let here: String = diesel::select(sql::<Text>(
+        "(SELECT s.system_identifier::text || ':' || c.timeline_id
+            FROM pg_control_system() s, pg_control_checkpoint() c)",
+    ))
+    .get_result(connection)?;
+    let known: String = feed::table.select(feed::server).first(connection)?;
+    if known == here {
+        return Ok(());
+    }
+    connection.transaction(|connection| {
+        // Nobody adds a row meanwhile.
+        connection.batch_execute("LOCK TABLE status_changes IN ACCESS EXCLUSIVE MODE")?;
+        let (known, epoch): (String, i64) = feed::table.select((feed::server, feed::epoch)).first(connection)?;
+        if known == here {
+            return Ok(());
+        }
+        // Until the first server is known, there are no rows but those of before the feed.
+        let epoch = if known.is_empty() { epoch } else { epoch + 1 };
+        connection.batch_execute(&format!(
+            "ALTER TABLE status_changes ALTER COLUMN epoch SET DEFAULT {epoch}"
+        ))?;
+        diesel::update(feed::table)
+            .set((feed::epoch.eq(epoch), feed::server.eq(&here)))
+            .execute(connection)?;
+        Ok(())
+    })
 }
 
 /// Confirms that the principal's right still holds.

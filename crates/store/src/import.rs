@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use diesel::{Connection, ExpressionMethods, QueryDsl, RunQueryDsl};
+use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl};
 
 use crate::{
     Authority, EmailKey, Error, NewCustomer, Origin, Principal, Put, Result, Store,
     connection::{AnyConnection, on_either},
-    puts::{self, Held, Outcome, Wanted},
+    puts::{self, Held, Outcome, Task, Wanted},
     sealing::Sealing,
 };
 
@@ -19,9 +19,6 @@ pub struct Imported {
     /// Customers that were there, changed or not.
     pub updated: u64,
 }
-
-/// How often an import that met another transaction is made again.
-const ATTEMPTS: usize = 5;
 
 impl Store {
     /// Registers customers in an account, all in one transaction and in their order, with the history rows of their
@@ -41,56 +38,59 @@ impl Store {
             account,
             authority: Authority::Operator,
         };
+        let tasks: Vec<(Task, String)> = merge(new)
+            .into_iter()
+            .map(|new| {
+                let email_key = sealing.index(account, new.email.key());
+                let put = Put {
+                    principal,
+                    new,
+                    etag: None,
+                    key: None,
+                    origin: origin.clone(),
+                    hold: None,
+                };
+                (Task::Put(Box::new(put)), email_key)
+            })
+            .collect();
         self.pool
-            .write(deadline, move |connection| {
-                let puts: Vec<(Put, String)> = merge(new)
-                    .into_iter()
-                    .map(|new| {
-                        let email_key = sealing.index(account, new.email.key());
-                        let put = Put {
-                            principal,
-                            new,
-                            etag: None,
-                            key: None,
-                            origin: origin.clone(),
-                            hold: None,
-                        };
-                        (put, email_key)
-                    })
-                    .collect();
-                let mut result = import(connection, &sealing, account, &puts);
-                for _ in 1..ATTEMPTS {
-                    match result {
-                        Err(Error::Collision(_)) => result = import(connection, &sealing, account, &puts),
-                        _ => break,
-                    }
-                }
-                result
+            .transact(deadline, move |connection| {
+                import(connection, &sealing, account, &tasks)
             })
             .await
     }
 }
 
-fn import(connection: &mut AnyConnection, sealing: &Sealing, account: i64, puts: &[(Put, String)]) -> Result<Imported> {
-    let wanted: Vec<Wanted<'_>> = puts.iter().map(|(put, email_key)| Wanted { put, email_key }).collect();
-    connection.transaction(|connection| {
-        take_turns(connection, account)?;
-        let outcomes = on_either!(connection, rows => puts::put_all(rows, sealing, &wanted, Held::Wait))?;
-        let mut done = Imported::default();
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Settled(written) => match written?.created {
-                    true => done.created += 1,
-                    false => done.updated += 1,
-                },
-                Outcome::Blocked => return Err(Error::Collision("a customer was registered meanwhile".to_owned())),
-            }
+fn import(
+    connection: &mut AnyConnection,
+    sealing: &Sealing,
+    account: i64,
+    tasks: &[(Task, String)],
+) -> Result<Imported> {
+    let wanted: Vec<Wanted<'_>> = tasks
+        .iter()
+        .map(|(task, email_key)| Wanted {
+            task,
+            email_key,
+            content: None,
+        })
+        .collect();
+    take_turns(connection, account)?;
+    let outcomes = on_either!(connection, rows => puts::put_all(rows, sealing, &wanted, Held::Wait))?;
+    let mut done = Imported::default();
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Settled(written) => match written?.created {
+                true => done.created += 1,
+                false => done.updated += 1,
+            },
+            Outcome::Blocked => return Err(Error::Collision("a customer was registered meanwhile".to_owned())),
         }
-        Ok(done)
-    })
+    }
+    Ok(done)
 }
 
-/// Makes imports of one account follow each other, and SQLite take its write lock before it reads.
+/// Makes imports of one account follow each other.
 fn take_turns(connection: &mut AnyConnection, account: i64) -> Result<()> {
     use crate::schema::accounts::dsl::{accounts, id, update_time};
 

@@ -9,6 +9,8 @@
 //! | `pool` | threads that run queries for async callers |
 //! | `writer` | group commit: many changes, one transaction |
 //! | `puts` | what it means to register or change a customer |
+//! | `retries` | idempotency keys: what came twice is made once |
+//! | `attempts` | what became of a transaction whose connection was lost |
 //! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
 //! | `audit` | the history sealed in blocks, and checked against them |
@@ -17,6 +19,7 @@
 //! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
 
 mod accounts;
+mod attempts;
 mod audit;
 mod connection;
 mod copy;
@@ -37,6 +40,7 @@ mod migrations;
 mod model;
 mod pool;
 mod puts;
+mod retries;
 mod schema;
 mod sealing;
 mod statements;
@@ -134,7 +138,9 @@ impl Store {
     pub fn open(location: &Location, migrate: Migrate, settings: &Settings, keys: Option<&Keys>) -> Result<Self> {
         let connector = connection::Connector::new(location.clone(), settings);
         migrations::run(&connector, migrate)?;
-        let sealing = encryption::begin(&mut connector.connect()?, keys)?;
+        let connection = &mut connector.connect()?;
+        let sealing = encryption::begin(connection, keys)?;
+        feed::settle_epoch(connection)?;
         Ok(Self {
             pool: Arc::new(Pool::start(connector.clone(), settings)?),
             writer: Arc::new(Writer::start(&connector, &sealing, settings)?),

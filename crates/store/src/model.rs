@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Email, EmailKey, Field};
+use crate::{Email, EmailKey, Field, statements::Row};
 
 /// The verification status of a customer. The numbers are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,6 +170,13 @@ pub struct Condition {
     pub etag: Option<String>,
     /// The status that the customer must have.
     pub status: Option<Status>,
+}
+
+impl Condition {
+    /// Whether it holds for what is stored.
+    pub(crate) fn holds(&self, row: &Row) -> bool {
+        row.is_tagged(self.etag.as_deref()) && self.status.is_none_or(|status| status as i16 == row.status)
+    }
 }
 
 /// A key that a caller makes up for a change, so that the same again is not made twice: 1 to 128 printable ASCII

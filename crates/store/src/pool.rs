@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, Result, Settings,
-    connection::{AnyConnection, Connector, Pooled},
+    Error, Result, Settings, attempts,
+    connection::{AnyConnection, Connector},
     model::expired,
 };
 
@@ -79,7 +79,7 @@ impl Pool {
             let began = Instant::now();
             loop {
                 let mut connection = connections.get()?;
-                match run(&mut connection, &query) {
+                match connection.run(&query) {
                     Err(Error::Unavailable(_)) if connection.made < began && !expired(deadline) => {}
                     result => return result,
                 }
@@ -94,8 +94,21 @@ impl Pool {
         deadline: Instant,
         query: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.submit(deadline, move |connections| run(&mut *connections.get()?, query))
+        self.submit(deadline, move |connections| connections.get()?.run(query))
             .await
+    }
+
+    /// Does a piece of work in a transaction of its own, once, whatever happens to its connection; see
+    /// [`attempts::transact`].
+    pub(crate) async fn transact<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(deadline, move |connections| {
+            attempts::transact(|| connections.get(), deadline, work)
+        })
+        .await
     }
 
     async fn submit<T: Send + 'static>(
@@ -141,12 +154,4 @@ impl Connections {
             .get_timeout(self.checkout)
             .map_err(|error| Error::Unavailable(format!("no connection: {error}")))
     }
-}
-
-fn run<T>(pooled: &mut Pooled, query: impl FnOnce(&mut AnyConnection) -> Result<T>) -> Result<T> {
-    let result = query(&mut pooled.connection);
-    if let Err(error) = &result {
-        pooled.broken = error.breaks_connection();
-    }
-    result
 }

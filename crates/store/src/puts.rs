@@ -1,28 +1,79 @@
 //! Registers customers, or changes those that are there: many in one transaction, each by itself.
 //!
-//! What a change makes of what is stored is decided here, once; [`Rows`] is what the two databases do for it.
+//! What a change makes of what is stored is decided here, once; [`Rows`] is what the two databases do for it. A change of
+//! status alone has a faster way of its own in `writer/`; it comes here when it has an idempotency key.
 
 use std::collections::{BTreeMap, HashMap};
 
 use diesel::{
-    ExpressionMethods, Insertable, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection,
-    upsert::excluded,
+    ExpressionMethods, Insertable, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
+    SqliteConnection, upsert::excluded,
 };
 use uuid::Uuid;
 
 use crate::{
-    Documents, Error, Field, NewCustomer, Origin, Profile, Put, Result, Status, encryption, model,
-    schema::{accounts, customers, documents, feed, status_changes},
+    Change, Documents, Error, Field, IdempotencyKey, NewCustomer, Origin, Principal, Profile, Put, Result, Status,
+    encryption, model,
+    retries::{self, Content, KeyRow, NewKey},
+    schema::{accounts, customers, documents, feed, idempotency_keys, status_changes},
     sealing::{CustomerKey, Kind, Owner, Sealing},
     statements::{self, Row},
     writer::Written,
 };
 
+/// What is to be written of a customer.
+pub(crate) enum Task {
+    /// Set its status.
+    SetStatus(Change),
+    /// Register it, or change it.
+    Put(Box<Put>),
+}
+
+impl Task {
+    pub(crate) fn principal(&self) -> Principal {
+        match self {
+            Self::SetStatus(change) => change.principal,
+            Self::Put(put) => put.principal,
+        }
+    }
+
+    /// What the caller calls it.
+    pub(crate) fn key(&self) -> Option<&IdempotencyKey> {
+        match self {
+            Self::SetStatus(change) => change.key.as_ref(),
+            Self::Put(put) => put.key.as_ref(),
+        }
+    }
+
+    fn origin(&self) -> &Origin {
+        match self {
+            Self::SetStatus(change) => &change.origin,
+            Self::Put(put) => &put.origin,
+        }
+    }
+
+    fn etag(&self) -> Option<&str> {
+        match self {
+            Self::SetStatus(change) => change.condition.etag.as_deref(),
+            Self::Put(put) => put.etag.as_deref(),
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::SetStatus(change) => change.reason.as_deref(),
+            Self::Put(_) => None,
+        }
+    }
+}
+
 /// A change that is asked for, and what its customer is found by.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) put: &'a Put,
+    pub(crate) task: &'a Task,
     pub(crate) email_key: &'a str,
+    /// The hash of what is asked for, where it has an idempotency key.
+    pub(crate) content: Option<&'a Content>,
 }
 
 /// What became of a change.
@@ -69,6 +120,18 @@ pub(crate) trait Rows {
 
     /// Adds to the history.
     fn record(&mut self, changes: &[NewChange<'_>]) -> Result<()>;
+
+    /// The customer with an id, as it is now.
+    fn find(&mut self, id: i64) -> Result<Option<Row>>;
+
+    /// What is known of idempotency keys of an account.
+    fn keys(&mut self, account: i64, keys: &[&str]) -> Result<Vec<KeyRow>>;
+
+    /// Keeps idempotency keys.
+    fn keep_keys(&mut self, keys: &[NewKey<'_>]) -> Result<()>;
+
+    /// Forgets an idempotency key.
+    fn forget_key(&mut self, id: i64) -> Result<()>;
 
     /// Stores an image in the place of the one that was there.
     fn put_document(&mut self, document: &NewDocument) -> Result<()>;
@@ -117,6 +180,26 @@ pub(crate) struct NewChange<'a> {
     reason: Option<&'a str>,
     /// None for what the database sets by itself.
     epoch: Option<i64>,
+}
+
+impl<'a> NewChange<'a> {
+    /// What the history says of an erasure; `row` is the customer as it was, with the number of this row.
+    pub(crate) fn of_erasure(account: i64, row: &Row, origin: &'a Origin, epoch: Option<i64>) -> Self {
+        Self {
+            account_id: account,
+            customer_id: row.id,
+            version: row.status_version,
+            from_status: Some(row.status),
+            to_status: row.status,
+            actor: &origin.actor,
+            face: origin.face as i16,
+            request_id: &origin.request_id,
+            change_time: row.update_time,
+            kind: ERASED,
+            reason: None,
+            epoch,
+        }
+    }
 }
 
 /// A row of `documents`.
@@ -238,6 +321,40 @@ macro_rules! rows {
                 Ok(())
             }
 
+            fn find(&mut self, id: i64) -> Result<Option<Row>> {
+                use customers::dsl;
+
+                Ok(dsl::customers
+                    .filter(dsl::id.eq(id))
+                    .select(columns!())
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn keys(&mut self, account: i64, keys: &[&str]) -> Result<Vec<KeyRow>> {
+                use idempotency_keys::dsl;
+
+                Ok(dsl::idempotency_keys
+                    .filter(dsl::account_id.eq(account))
+                    .filter(dsl::key.eq_any(keys))
+                    .select(KeyRow::as_select())
+                    .load(self)?)
+            }
+
+            fn keep_keys(&mut self, keys: &[NewKey<'_>]) -> Result<()> {
+                diesel::insert_into(idempotency_keys::table)
+                    .values(keys)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn forget_key(&mut self, id: i64) -> Result<()> {
+                use idempotency_keys::dsl;
+
+                diesel::delete(dsl::idempotency_keys.filter(dsl::id.eq(id))).execute(self)?;
+                Ok(())
+            }
+
             fn put_document(&mut self, document: &NewDocument) -> Result<()> {
                 use documents::dsl;
 
@@ -307,22 +424,21 @@ pub(crate) fn put_all(
     // says so.
     encryption::confirm_by(rows.encryption()?, sealing)?;
     let permits = rows.accounts(&keys.into_keys().collect::<Vec<_>>())?;
-    let refused = |wanted: &Wanted<'_>| {
-        statements::permit_by(&wanted.put.principal, permits.get(&wanted.account()).copied()).err()
-    };
-
     // Not before the rows are locked: what was waited for has happened earlier.
     let now = model::now();
+    let remembered = retries::remembered(rows, wanted, now)?;
     let mut plans = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
+    for (wanted, remembered) in wanted.iter().zip(remembered) {
+        let permit = statements::permit_by(&wanted.task.principal(), permits.get(&wanted.account()).copied());
         let stored = stored.remove(&(wanted.account(), wanted.email_key.to_owned()));
-        plans.push(match refused(wanted) {
-            Some(error) => Err(error),
-            None => Ok(Plan::of(wanted, stored, sealing, now)?),
+        plans.push(match (permit, remembered) {
+            (Err(error), _) => Planned::Settled(Err(error)),
+            (Ok(()), Some(answer)) => Planned::Settled(answer),
+            (Ok(()), None) => Plan::of(wanted, stored, sealing, now)?,
         });
     }
 
-    let mut new: Vec<NewRow<'_>> = plans.iter().flatten().filter_map(Plan::new_row).collect();
+    let mut new: Vec<NewRow<'_>> = plans.iter().filter_map(Planned::new_row).collect();
     if held == Held::Skip {
         // In one order: two batches that register the same customers then never wait for each other in a circle. An
         // import keeps the order that it was given; if it meets a batch in a circle, one of the two is made again.
@@ -332,18 +448,30 @@ pub(crate) fn put_all(
 
     let epoch = rows.epoch()?;
     let mut outcomes = Vec::with_capacity(plans.len());
-    let mut changes = Vec::new();
+    let (mut changes, mut keys) = (Vec::new(), Vec::new());
     for (plan, wanted) in plans.into_iter().zip(wanted) {
         outcomes.push(match plan {
-            Err(error) => Outcome::Settled(Err(error)),
-            Ok(plan) => match plan.place(&created) {
+            Planned::Settled(result) => Outcome::Settled(result),
+            Planned::Absent(error) => match rows.ids(wanted.account(), &[wanted.email_key])?.is_empty() {
+                true => Outcome::Settled(Err(error)),
+                // It is there, and somebody else holds it.
+                false => Outcome::Blocked,
+            },
+            Planned::Made(plan) => match plan.place(&created) {
                 None => Outcome::Blocked,
-                Some(plan) => Outcome::Settled(Ok(plan.write(rows, wanted, &mut changes, epoch, now)?)),
+                Some(plan) => {
+                    let written = plan.write(rows, wanted, &mut changes, epoch, now)?;
+                    keys.extend(retries::kept(wanted, &written, now));
+                    Outcome::Settled(Ok(written))
+                }
             },
         });
     }
     if !changes.is_empty() {
         rows.record(&changes)?;
+    }
+    if !keys.is_empty() {
+        rows.keep_keys(&keys)?;
     }
     Ok(outcomes)
 }
@@ -364,6 +492,25 @@ fn register(rows: &mut impl Rows, new: &[NewRow<'_>]) -> Result<HashMap<String, 
     Ok(created)
 }
 
+/// What is to become of a change.
+enum Planned<'a> {
+    /// It is answered without writing anything.
+    Settled(Result<Written>),
+    /// Its customer was not found; this is the answer if there is none.
+    Absent(Error),
+    /// It is made.
+    Made(Plan<'a>),
+}
+
+impl Planned<'_> {
+    fn new_row(&self) -> Option<NewRow<'_>> {
+        match self {
+            Self::Made(plan) => plan.new_row(),
+            Self::Settled(_) | Self::Absent(_) => None,
+        }
+    }
+}
+
 /// What a change makes of what is stored.
 struct Plan<'a> {
     account: i64,
@@ -374,20 +521,43 @@ struct Plan<'a> {
     changed: bool,
     /// Whether the status is not what is stored, and what that is.
     status_changed: Option<Option<i16>>,
-    /// What seals the images. That is not done before each is stored: a batch of them would be in memory twice.
-    key: CustomerKey,
+    /// What seals the images, where there can be any. That is not done before each is stored: a batch of them would be in
+    /// memory twice.
+    key: Option<CustomerKey>,
 }
 
 impl<'a> Plan<'a> {
-    fn of(wanted: &Wanted<'a>, stored: Option<Row>, sealing: &Sealing, now: i64) -> Result<Self> {
-        match stored {
-            None => Self::register(wanted, sealing, now),
-            Some(row) => Self::change(wanted, row, sealing, now),
+    fn of(wanted: &Wanted<'a>, stored: Option<Row>, sealing: &Sealing, now: i64) -> Result<Planned<'a>> {
+        let plan = match (wanted.task, stored) {
+            (Task::SetStatus(_), None) => return Ok(Planned::Absent(Error::CustomerNotFound)),
+            (Task::Put(put), None) if put.etag.is_some() => return Ok(Planned::Absent(Error::Conflict)),
+            (_, Some(row)) if !row.is_tagged(wanted.task.etag()) => Err(Error::Conflict),
+            (Task::SetStatus(change), Some(row)) if !change.condition.holds(&row) => Err(Error::Conflict),
+            (Task::SetStatus(change), Some(row)) => Ok(Self::set_status(wanted, change, row, now)),
+            (Task::Put(put), None) => Ok(Self::register(wanted, put, sealing, now)?),
+            (Task::Put(put), Some(row)) => Ok(Self::change(wanted, put, row, sealing, now)?),
+        };
+        Ok(plan.map_or_else(|error| Planned::Settled(Err(error)), Planned::Made))
+    }
+
+    fn set_status(wanted: &Wanted<'a>, change: &Change, row: Row, now: i64) -> Self {
+        let from = row.status;
+        let changed = from != change.status as i16;
+        Self {
+            account: wanted.account(),
+            email_key: wanted.email_key,
+            row: match changed {
+                true => row.changed(change.status, now),
+                false => row,
+            },
+            changed,
+            status_changed: changed.then_some(Some(from)),
+            key: None,
         }
     }
 
-    fn register(wanted: &Wanted<'a>, sealing: &Sealing, now: i64) -> Result<Self> {
-        let new = &wanted.put.new;
+    fn register(wanted: &Wanted<'a>, put: &Put, sealing: &Sealing, now: i64) -> Result<Self> {
+        let new = &put.new;
         let public_id = Uuid::new_v4().simple().to_string();
         let owner = wanted.owner(&public_id);
         let (key, data_key) = sealing.new_key(owner)?;
@@ -411,12 +581,12 @@ impl<'a> Plan<'a> {
             },
             changed: true,
             status_changed: Some(None),
-            key,
+            key: Some(key),
         })
     }
 
-    fn change(wanted: &Wanted<'a>, mut row: Row, sealing: &Sealing, now: i64) -> Result<Self> {
-        let new = &wanted.put.new;
+    fn change(wanted: &Wanted<'a>, put: &Put, mut row: Row, sealing: &Sealing, now: i64) -> Result<Self> {
+        let new = &put.new;
         let owner = row.owner(wanted.account(), wanted.email_key);
         let key = sealing.key(owner, row.data_key.as_deref())?;
         let record = key.open(owner, Kind::Profile, row.profile.clone())?;
@@ -449,7 +619,7 @@ impl<'a> Plan<'a> {
             row,
             changed,
             status_changed,
-            key,
+            key: Some(key),
         })
     }
 
@@ -504,7 +674,7 @@ impl<'a> Placed<'a> {
             rows.update(&row)?;
         }
         if let Some(from_status) = plan.status_changed {
-            let origin: &Origin = &wanted.put.origin;
+            let origin = wanted.task.origin();
             changes.push(NewChange {
                 account_id: plan.account,
                 customer_id: id,
@@ -516,20 +686,20 @@ impl<'a> Placed<'a> {
                 request_id: &origin.request_id,
                 change_time: row.update_time,
                 kind: CHANGED,
-                reason: None,
+                reason: wanted.task.reason(),
                 epoch,
             });
         }
         let owner = row.owner(plan.account, plan.email_key);
         for (kind, image) in wanted.documents() {
-            match image {
-                Some(image) => rows.put_document(&NewDocument {
+            match (image, &plan.key) {
+                (Some(image), Some(key)) => rows.put_document(&NewDocument {
                     customer_id: id,
                     kind: kind.document(),
-                    content: plan.key.seal(owner, kind, image)?,
+                    content: key.seal(owner, kind, image)?,
                     upload_time: now,
                 })?,
-                None => rows.delete_document(id, kind.document())?,
+                _ => rows.delete_document(id, kind.document())?,
             }
         }
         Ok(Written { row, created: is_new })
@@ -537,8 +707,8 @@ impl<'a> Placed<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn account(&self) -> i64 {
-        self.put.principal.account
+    pub(crate) fn account(&self) -> i64 {
+        self.task.principal().account
     }
 
     fn owner<'o>(&'o self, public_id: &'o str) -> Owner<'o> {
@@ -551,12 +721,17 @@ impl<'a> Wanted<'a> {
 
     /// What is to become of the images: none of one that is to be deleted.
     fn documents(&self) -> impl Iterator<Item = (Kind, Option<&'a [u8]>)> {
-        let new = &self.put.new;
-        let Documents { front, back } = &new.documents;
-        [(Field::Front, Kind::Front, front), (Field::Back, Kind::Back, back)]
-            .into_iter()
-            .filter(|(field, _, image)| !image.is_empty() || new.cleared.contains(field))
-            .map(|(_, kind, image)| (kind, (!image.is_empty()).then_some(&image[..])))
+        let new = match self.task {
+            Task::SetStatus(_) => None,
+            Task::Put(put) => Some(&put.new),
+        };
+        new.into_iter().flat_map(|new| {
+            let Documents { front, back } = &new.documents;
+            [(Field::Front, Kind::Front, front), (Field::Back, Kind::Back, back)]
+                .into_iter()
+                .filter(|(field, _, image)| !image.is_empty() || new.cleared.contains(field))
+                .map(|(_, kind, image)| (kind, (!image.is_empty()).then_some(&image[..])))
+        })
     }
 }
 

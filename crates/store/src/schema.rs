@@ -90,8 +90,7 @@ diesel::table! {
     /// On PostgreSQL only.
     attempts (id) {
         id -> Binary,
-        create_time -> BigInt,
-        found -> Nullable<Text>,
+        xid -> BigInt,
     }
 }
 

@@ -111,6 +111,15 @@ impl Sealing {
         }
     }
 
+    /// What hashes requests, to be compared with later ones. In an encrypted store nobody can try out what was asked for.
+    pub(crate) fn content_hasher(&self) -> blake3::Hasher {
+        const CONTEXT: &str = "dcams 2026-11-24 content of requests with idempotency keys";
+        match self {
+            Self::Clear => blake3::Hasher::new_derive_key(CONTEXT),
+            Self::Sealed(sealer) => blake3::Hasher::new_keyed(&blake3::derive_key(CONTEXT, sealer.index.as_slice())),
+        }
+    }
+
     /// A key for a new customer, and how it is stored.
     pub(crate) fn new_key(&self, owner: Owner<'_>) -> Result<(CustomerKey, Option<Vec<u8>>)> {
         match self {

@@ -100,6 +100,11 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
+    /// The customer, whoever asks.
+    pub(crate) fn found(self) -> Option<Row> {
+        self.customer
+    }
+
     /// The customer, if the principal may see it.
     pub(crate) fn for_principal(self, principal: &Principal) -> Result<Row> {
         permit(principal, self.credential_version, self.enabled)?;
@@ -147,6 +152,11 @@ impl Row {
         self.revision += 1;
         self.update_time = self.update_time.max(now);
         self
+    }
+
+    /// Whether this is the state of the customer that an etag names; without one, any is.
+    pub(crate) fn is_tagged(&self, etag: Option<&str>) -> bool {
+        etag.is_none_or(|etag| etag == model::etag(&self.public_id, self.revision))
     }
 
     /// Whose data this is. `email_key` is what the row was found by.

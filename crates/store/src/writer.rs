@@ -24,33 +24,38 @@ use metrics::{Gauge, Histogram};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Change, Error, Put, Result, Settings,
+    Change, Error, Result, Settings,
+    attempts::LOOK_EVERY,
     connection::{Connector, Location},
     model::expired,
-    puts::Outcome,
+    puts::{Outcome, Task, Wanted},
+    retries::Content,
     sealing::Sealing,
     statements::Row,
 };
-
-/// What is to be written of a customer.
-pub(crate) enum Task {
-    /// Set its status.
-    SetStatus(Change),
-    /// Register it, or change it.
-    Put(Box<Put>),
-}
 
 /// A task, and what its customer is found by.
 pub(crate) struct Work {
     pub(crate) task: Task,
     pub(crate) email_key: String,
+    /// The hash of what is asked for, where it has an idempotency key.
+    pub(crate) content: Option<Content>,
 }
 
 impl Work {
-    pub(crate) fn account(&self) -> i64 {
+    /// The change, if it is one of status and nothing else: for these there is a fast way.
+    fn plain(&self) -> Option<&Change> {
         match &self.task {
-            Task::SetStatus(change) => change.principal.account,
-            Task::Put(put) => put.principal.account,
+            Task::SetStatus(change) if change.key.is_none() => Some(change),
+            _ => None,
+        }
+    }
+
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            task: &self.task,
+            email_key: &self.email_key,
+            content: self.content.as_ref(),
         }
     }
 }
@@ -69,8 +74,12 @@ trait Apply: Send {
     const MIXES: bool;
 
     /// Does the work in one transaction, in its order, and tells the outcome of each. An error is the outcome of
-    /// the whole transaction: none of it was done, unless the error is [`Error::Unavailable`], which leaves it open.
+    /// the whole transaction: none of it was done, unless the error is [`Error::Unknown`], which leaves that open.
     fn apply(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>>;
+
+    /// Finds out what became of the batch that was just left open: the outcome of each, or none when it was not done and
+    /// never will be. An error leaves it open still.
+    fn resolve(&mut self, batch: &[&Work]) -> Result<Option<Vec<Outcome>>>;
 
     /// Writes something that changes nothing, to see whether writing works again.
     fn probe(&mut self) -> Result<()>;
@@ -183,7 +192,7 @@ impl Writer {
 
     /// Hands work to the worker that has this customer, and waits for the commit.
     pub(crate) async fn submit(&self, work: Work, deadline: Instant) -> Result<Written> {
-        let customer = self.hasher.hash_one((work.account(), &work.email_key));
+        let customer = self.hasher.hash_one((work.task.principal().account, &work.email_key));
         let (reply, answer) = oneshot::channel();
         // One worker for a customer: its changes keep their order, and two workers never wait for each other's locks.
         let queue = usize::try_from(customer % self.queues.len() as u64).unwrap_or_default();
@@ -233,15 +242,10 @@ struct Worker<A> {
 impl<A: Apply> Worker<A> {
     fn run(mut self) {
         while let Some(batch) = self.take() {
-            let (late, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| expired(item.deadline));
-            for item in late {
-                item.answer(Err(Error::Expired));
-            }
+            let batch = in_time(batch);
             let (statuses, puts): (Vec<_>, Vec<_>) = match A::MIXES {
                 true => (batch, Vec::new()),
-                false => batch
-                    .into_iter()
-                    .partition(|item| matches!(item.work.task, Task::SetStatus(_))),
+                false => batch.into_iter().partition(|item| item.work.plain().is_some()),
             };
             for batch in [statuses, puts] {
                 if !batch.is_empty() {
@@ -319,27 +323,89 @@ impl<A: Apply> Worker<A> {
     fn write(&mut self, batch: Vec<Item>) {
         let began = Instant::now();
         self.size.record(batch.len() as f64);
-        let result = self.transact(&batch.iter().map(|item| &item.work).collect::<Vec<_>>());
+        let result = self.transact(&works(&batch));
         self.seconds.record(began.elapsed());
         self.written.send_replace(());
         match result {
             Ok(outcomes) => self.settle(batch.into_iter().zip(outcomes)),
+            Err(Error::Unknown(cause)) => self.find_out(batch, cause),
             // One bad change must not fail the others: each alone.
             Err(error) if batch.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
-                let outcomes: Vec<_> = batch.iter().map(|item| self.alone(&item.work)).collect();
+                let outcomes: Vec<_> = batch.iter().map(|item| self.alone(item)).collect();
                 self.settle(batch.into_iter().zip(outcomes));
             }
-            Err(error) => {
-                for item in batch {
-                    item.answer(Err(error.clone()));
+            Err(error) => fail(batch, &error),
+        }
+    }
+
+    /// Finds out what became of a batch when the connection was lost at its commit. What was not done is done now, once.
+    fn find_out(&mut self, batch: Vec<Item>, cause: String) {
+        tracing::warn!(
+            changes = batch.len(),
+            cause,
+            "it is not known whether a batch was written: finding out"
+        );
+        match self.look_until_known(&batch, &cause) {
+            Ok(Some(outcomes)) => self.settle(batch.into_iter().zip(outcomes)),
+            Ok(None) => {
+                let batch = in_time(batch);
+                if batch.is_empty() {
+                    return;
+                }
+                let mut result = self.transact(&works(&batch));
+                if let Err(Error::Unknown(cause)) = result {
+                    result = self
+                        .look_until_known(&batch, &cause)
+                        .and_then(|outcomes| outcomes.ok_or(Error::Unavailable(cause)));
+                }
+                match result {
+                    Ok(outcomes) => self.settle(batch.into_iter().zip(outcomes)),
+                    Err(error) => fail(batch, &error),
+                }
+            }
+            Err(error) => fail(batch, &error),
+        }
+    }
+
+    /// Asks what became of a batch until there is an answer, or nobody waits for it any more. Whatever comes meanwhile is
+    /// refused: it would wait for the same database.
+    fn look_until_known(&mut self, batch: &[Item], cause: &str) -> Result<Option<Vec<Outcome>>> {
+        let works = works(batch);
+        loop {
+            match self.applier.resolve(&works) {
+                Ok(known) => {
+                    self.healthy.store(true, Ordering::Relaxed);
+                    return Ok(known);
+                }
+                Err(error) if batch.iter().all(|item| expired(item.deadline)) => {
+                    tracing::error!(%error, "what became of a batch could not be found out in time");
+                    return Err(Error::Unknown(cause.to_owned()));
+                }
+                Err(_) => {}
+            }
+            let again = Instant::now() + LOOK_EVERY;
+            loop {
+                match self.items.recv_deadline(again) {
+                    Ok(item) => item.answer(Err(Error::Unavailable("an earlier write is still open".to_owned()))),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        thread::sleep(again.saturating_duration_since(Instant::now()));
+                        break;
+                    }
                 }
             }
         }
     }
 
     /// Makes one change in a transaction of its own.
-    fn alone(&mut self, work: &Work) -> Outcome {
-        match self.transact(&[work]) {
+    fn alone(&mut self, item: &Item) -> Outcome {
+        let mut result = self.transact(&[&item.work]);
+        if let Err(Error::Unknown(cause)) = result {
+            result = self
+                .look_until_known(std::slice::from_ref(item), &cause)
+                .and_then(|outcomes| outcomes.ok_or(Error::Unavailable(cause)));
+        }
+        match result {
             Ok(mut outcomes) => outcomes
                 .pop()
                 .unwrap_or_else(|| Outcome::Settled(Err(Error::Internal("a change had no outcome".to_owned())))),
@@ -370,10 +436,27 @@ impl<A: Apply> Worker<A> {
                 _ => break,
             }
         }
-        self.healthy
-            .store(!matches!(result, Err(Error::Unavailable(_))), Ordering::Relaxed);
+        let is_out = matches!(result, Err(Error::Unavailable(_) | Error::Unknown(_)));
+        self.healthy.store(!is_out, Ordering::Relaxed);
         result
     }
+}
+
+/// Those that still have time. The others are answered: nothing was done for them.
+fn in_time(batch: Vec<Item>) -> Vec<Item> {
+    let (late, batch) = batch.into_iter().partition(|item| expired(item.deadline));
+    fail(late, &Error::Expired);
+    batch
+}
+
+fn fail(batch: Vec<Item>, error: &Error) {
+    for item in batch {
+        item.answer(Err(error.clone()));
+    }
+}
+
+fn works(batch: &[Item]) -> Vec<&Work> {
+    batch.iter().map(|item| &item.work).collect()
 }
 
 impl Item {

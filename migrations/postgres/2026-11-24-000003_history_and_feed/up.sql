@@ -30,10 +30,10 @@ INSERT INTO feed (id, name, epoch, server) VALUES (1, replace(gen_random_uuid():
 -- The transactions of the gateways' writers. Whoever lost the connection at the commit adds the row itself: if it is there
 -- by then, the transaction was committed; if not, it never will be.
 CREATE TABLE attempts (
-    id          BYTEA  PRIMARY KEY,
-    create_time BIGINT NOT NULL,
-    -- The customers as the transaction found them, where it cannot tell before it is committed.
-    found       TEXT
+    -- A UUID that sorts by time.
+    id  BYTEA  PRIMARY KEY,
+    -- The transaction, as the rows of status_changes have it that it wrote.
+    xid BIGINT NOT NULL DEFAULT pg_current_xact_id()::text::bigint
 );
 
 -- What was answered to writing calls that came with a key of their caller's. Kept for a day.

@@ -13,6 +13,7 @@ use crate::{
     legacy::{Images, LegacyRequest},
     rejection::Rejection,
     reply::Reply,
+    terms::Terms,
     tolerances::Tolerances,
 };
 
@@ -25,6 +26,7 @@ pub(super) async fn serve(call: &Call<'_>, message: CreateOrUpdateCustomerReques
 
 pub(super) fn take_apart(
     request: &LegacyRequest<'_>,
+    terms: &Terms,
     tolerances: &Tolerances,
 ) -> Result<CreateOrUpdateCustomerRequest, Refusal> {
     let inputs = request.inputs(tolerances)?;
@@ -43,8 +45,8 @@ pub(super) fn take_apart(
         documents: documents(inputs.images()?),
         // Without a mask the service keeps what comes empty.
         field_mask: None,
-        etag: String::new(),
-        idempotency_key: String::new(),
+        etag: terms.etag_or_new()?,
+        idempotency_key: terms.idempotency_key()?,
     };
     inputs.count_numbers();
     Ok(message)
@@ -69,7 +71,7 @@ fn put_together(answer: CreateOrUpdateCustomerResponse) -> Result<Reply, Rejecti
     }
 
     let found = Found::in_answer(answer.customer)?;
-    Reply::json(&Body {
+    let reply = Reply::json(&Body {
         result: SUCCESS,
         reference: found.reference(),
         customer_link: &answer.customer_link,
@@ -80,5 +82,6 @@ fn put_together(answer: CreateOrUpdateCustomerResponse) -> Result<Reply, Rejecti
             "updateCustomer"
         },
         target: found.target(),
-    })
+    })?;
+    Ok(reply.with_etag(found.etag()))
 }

@@ -74,7 +74,7 @@ fn put_together(answer: GetDocumentImagesResponse, hold: Hold) -> Result<Reply, 
 
     let found = Found::in_answer(answer.customer)?;
     let images = answer.documents.unwrap_or_default();
-    Reply::with_images(
+    let reply = Reply::with_images(
         &Body {
             result: SUCCESS,
             reference: found.reference(),
@@ -86,7 +86,8 @@ fn put_together(answer: GetDocumentImagesResponse, hold: Hold) -> Result<Reply, 
         },
         [(images.front, BETWEEN), (images.back, AFTER)],
         hold,
-    )
+    )?;
+    Ok(reply.with_etag(found.etag()))
 }
 
 /// What stands between the image of the front side and that of the back side.

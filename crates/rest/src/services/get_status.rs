@@ -41,10 +41,11 @@ fn put_together(answer: GetStatusResponse) -> Result<Reply, Rejection> {
     }
 
     let found = Found::in_answer(answer.customer)?;
-    Reply::json(&Body {
+    let reply = Reply::json(&Body {
         result: SUCCESS,
         reference: found.reference(),
         status: found.status,
         target: found.target(),
-    })
+    })?;
+    Ok(reply.with_etag(found.etag()))
 }

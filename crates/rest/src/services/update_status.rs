@@ -14,6 +14,7 @@ use crate::{
     rejection::Rejection,
     reply::Reply,
     status,
+    terms::Terms,
     tolerances::Tolerances,
 };
 
@@ -22,13 +23,19 @@ pub(super) async fn serve(call: &Call<'_>, message: UpdateStatusRequest) -> Resu
     put_together(answer.into_inner())
 }
 
-pub(super) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<UpdateStatusRequest, Refusal> {
+pub(super) fn take_apart(
+    request: &LegacyRequest<'_>,
+    terms: &Terms,
+    tolerances: &Tolerances,
+) -> Result<UpdateStatusRequest, Refusal> {
     let inputs = request.inputs(tolerances)?;
     // What is missing is said before what is wrong.
     let (email, status) = (inputs.email()?, inputs.status()?);
     Ok(UpdateStatusRequest {
         email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),
         status: status::number(status, tolerances),
+        etag: terms.etag()?,
+        idempotency_key: terms.idempotency_key()?,
         ..UpdateStatusRequest::default()
     })
 }
@@ -43,9 +50,10 @@ fn put_together(answer: UpdateStatusResponse) -> Result<Reply, Rejection> {
     }
 
     let found = Found::in_answer(answer.customer)?;
-    Reply::json(&Body {
+    let reply = Reply::json(&Body {
         result: SUCCESS,
         reference: found.reference(),
         target: found.target_with_status(),
-    })
+    })?;
+    Ok(reply.with_etag(found.etag()))
 }

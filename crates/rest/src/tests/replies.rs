@@ -144,6 +144,8 @@ async fn an_invalid_field_is_named_by_its_legacy_key() {
         ("documents", "documents"),
         ("documents.front", "front"),
         ("documents.back", "back"),
+        ("etag", "If-Match"),
+        ("idempotency_key", "Idempotency-Key"),
     ] {
         let face = Face::refusing(Refusal::fields(Reason::InvalidField, [field, "zip"]));
         let summary = face.post(SAMPLE).await.summary();

@@ -117,10 +117,18 @@ pub(super) fn create(put: Put) -> Message {
     Message::CreateOrUpdateCustomer(put.into())
 }
 
+/// The terms of a change, as its message has them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Terms {
+    pub(super) etag: String,
+    pub(super) idempotency_key: String,
+}
+
 /// A call that reached the service, with what came with it.
 #[derive(Clone)]
 pub(super) struct Seen {
     pub(super) message: Message,
+    pub(super) terms: Terms,
     pub(super) headers: HeaderMap,
     pub(super) address: Option<ClientAddress>,
     /// Whether the request was counted.
@@ -213,12 +221,18 @@ pub(super) fn left(budget: &Budget) -> usize {
 
 impl Service {
     /// Remembers the call and goes through the checks in the order that the real service has.
-    async fn handle<T>(&self, request: &tonic::Request<T>, message: Message) -> Result<Option<v1::Customer>, Status> {
+    async fn handle<T>(
+        &self,
+        request: &tonic::Request<T>,
+        message: Message,
+        terms: Terms,
+    ) -> Result<Option<v1::Customer>, Status> {
         let headers = request.metadata().clone().into_headers();
         let allowed = headers.get("authorization").is_some_and(|value| value == GOOD);
         let no_email = message.email().is_empty();
         self.seen.lock().unwrap().push(Seen {
             message,
+            terms,
             headers,
             address: request.extensions().get().copied(),
             is_held: request.extensions().get::<Hold>().is_some(),
@@ -246,7 +260,11 @@ impl StorageService for Service {
             email: request.get_ref().email.clone(),
             status: request.get_ref().status(),
         };
-        let customer = self.handle(&request, message).await?;
+        let terms = Terms {
+            etag: request.get_ref().etag.clone(),
+            idempotency_key: request.get_ref().idempotency_key.clone(),
+        };
+        let customer = self.handle(&request, message, terms).await?;
         if request.get_ref().status() == v1::Status::Unspecified {
             return Err(Reason::InvalidStatus.into());
         }
@@ -258,7 +276,7 @@ impl StorageService for Service {
         request: tonic::Request<v1::GetStatusRequest>,
     ) -> Result<tonic::Response<v1::GetStatusResponse>, Status> {
         let message = get(&request.get_ref().email);
-        let customer = self.handle(&request, message).await?;
+        let customer = self.handle(&request, message, Terms::default()).await?;
         Ok(v1::GetStatusResponse { customer }.into())
     }
 
@@ -267,7 +285,11 @@ impl StorageService for Service {
         request: tonic::Request<v1::CreateOrUpdateCustomerRequest>,
     ) -> Result<tonic::Response<v1::CreateOrUpdateCustomerResponse>, Status> {
         let message = create(request.get_ref().clone().into());
-        let customer = self.handle(&request, message).await?;
+        let terms = Terms {
+            etag: request.get_ref().etag.clone(),
+            idempotency_key: request.get_ref().idempotency_key.clone(),
+        };
+        let customer = self.handle(&request, message, terms).await?;
         Ok(v1::CreateOrUpdateCustomerResponse {
             created: request.get_ref().email.starts_with("new"),
             customer_link: "https://example.com/customers/7".to_owned(),
@@ -281,7 +303,8 @@ impl StorageService for Service {
         request: tonic::Request<v1::GetDocumentImagesRequest>,
     ) -> Result<tonic::Response<v1::GetDocumentImagesResponse>, Status> {
         let email = request.get_ref().email.clone();
-        let customer = self.handle(&request, Message::GetDocumentImages { email }).await?;
+        let message = Message::GetDocumentImages { email };
+        let customer = self.handle(&request, message, Terms::default()).await?;
         let (documents, hold) = match self.answer.clone() {
             Answer::Images(front, back) => (Some(v1::Documents { front, back }), None),
             Answer::HeldImages(front, back, hold) => (Some(v1::Documents { front, back }), Some(hold)),

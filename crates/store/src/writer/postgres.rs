@@ -1,23 +1,30 @@
 //! Writes batches on PostgreSQL: one statement that is a transaction of its own, so a batch costs one round trip and one
 //! commit.
 
+use std::time::{Duration, Instant};
+
 use diesel::{
-    Connection, OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    Connection, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     pg::Pg,
     query_builder::{AstPass, Query, QueryFragment},
-    sql_types::{Array, BigInt, Nullable, SmallInt, Text},
+    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text},
 };
 
-use super::{Apply, Kept, Task, Work, Written};
+use super::{Apply, Kept, Work, Written};
 use crate::{
     Authority, Change, Error, Result,
+    attempts::{Attempt, Fate},
     connection::Connector,
     model,
     puts::{self, Held, Outcome, Wanted},
+    schema::status_changes,
     sealing::Sealing,
     statements::{CustomerColumns, Look, Looked, Row, cached},
 };
+
+/// How long a connection may be idle without being asked for a sign of life before it is used.
+const IDLE: Duration = Duration::from_millis(50);
 
 /// A connection that writes.
 pub(super) struct Applier {
@@ -25,6 +32,16 @@ pub(super) struct Applier {
     url: String,
     connection: Kept<PgConnection>,
     sealing: Sealing,
+    lost: Option<Lost>,
+    /// When the connection was last used.
+    used: Instant,
+}
+
+/// A transaction of which it is not known whether it was committed.
+struct Lost {
+    attempt: Attempt,
+    /// What it comes to if it was; none where that has to be read.
+    outcomes: Option<Vec<Outcome>>,
 }
 
 impl Applier {
@@ -34,6 +51,8 @@ impl Applier {
             url: url.to_owned(),
             connection: Kept(None),
             sealing: sealing.clone(),
+            lost: None,
+            used: Instant::now(),
         }
     }
 
@@ -45,6 +64,12 @@ impl Applier {
                 .batch_execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")?;
             Ok(connection)
         };
+        let now = Instant::now();
+        let is_idle = now.saturating_duration_since(std::mem::replace(&mut self.used, now)) > IDLE;
+        // A connection that died while nobody used it would leave open what became of the next batch.
+        if is_idle && !self.connection.is_alive() {
+            self.connection = Kept(None);
+        }
         self.connection.run(open, work)
     }
 }
@@ -54,19 +79,37 @@ impl Apply for Applier {
     const MIXES: bool = false;
 
     fn apply(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
-        let mut changes = Vec::new();
-        let mut puts = Vec::new();
-        for work in batch {
-            let email_key = &*work.email_key;
-            match &work.task {
-                Task::SetStatus(change) => changes.push((change, email_key)),
-                Task::Put(put) => puts.push(Wanted { put, email_key }),
-            }
+        let plain: Option<Vec<_>> = batch
+            .iter()
+            .map(|work| work.plain().map(|change| (change, &*work.email_key)))
+            .collect();
+        match plain {
+            Some(changes) => self.set_statuses(&changes),
+            None => self.put(batch),
         }
-        if puts.is_empty() {
-            self.set_statuses(&changes)
-        } else {
-            self.put(&puts)
+    }
+
+    fn resolve(&mut self, batch: &[&Work]) -> Result<Option<Vec<Outcome>>> {
+        let Some(lost) = self.lost.take() else {
+            return Ok(None);
+        };
+        match self.run(|connection| lost.attempt.fate(connection)) {
+            Ok(Fate::Lost) => Ok(None),
+            Ok(Fate::Committed(xid)) => match &lost.outcomes {
+                Some(_) => Ok(lost.outcomes),
+                None => {
+                    let outcomes =
+                        self.run(|connection| batch.iter().map(|work| made(connection, work, xid)).collect());
+                    if outcomes.is_err() {
+                        self.lost = Some(lost);
+                    }
+                    outcomes.map(Some)
+                }
+            },
+            Err(error) => {
+                self.lost = Some(lost);
+                Err(error)
+            }
         }
     }
 
@@ -78,31 +121,114 @@ impl Apply for Applier {
 impl Applier {
     fn set_statuses(&mut self, changes: &[(&Change, &str)]) -> Result<Vec<Outcome>> {
         let now = model::now();
-        let batch = SetStatuses::new(changes, now);
-        self.run(|connection| {
-            let rows: Vec<(i64, Row)> = batch.load(connection)?;
-            let mut before: Vec<Option<Row>> = vec![None; changes.len()];
-            for (item, row) in rows {
+        let attempt = Attempt::new();
+        let batch = SetStatuses::new(&attempt, changes, now);
+        let outcomes = self.run(|connection| {
+            let rows: Vec<(i64, bool, Row)> = match batch.load(connection).map_err(Error::from) {
+                Ok(rows) => rows,
+                Err(Error::Unavailable(cause)) => return Err(Error::Unknown(cause)),
+                Err(error) => return Err(error),
+            };
+            let mut before: Vec<Option<(bool, Row)>> = vec![None; changes.len()];
+            for (item, holds, row) in rows {
                 // Numbered from 1, by WITH ORDINALITY.
                 let place = usize::try_from(item - 1).ok().and_then(|place| before.get_mut(place));
-                *place.ok_or_else(|| Error::Internal(format!("no change has the number {item}")))? = Some(row);
+                *place.ok_or_else(|| Error::Internal(format!("no change has the number {item}")))? = Some((holds, row));
             }
-            let settled = |row| Outcome::Settled(Ok(Written { row, created: false }));
-            let outcome = |((change, email_key), before): (&(&Change, &str), Option<Row>)| match before {
-                Some(row) if row.status == change.status as i16 => settled(row),
-                Some(row) => settled(row.changed(change.status, now)),
+            let outcome = |((change, email_key), before): (&(&Change, &str), Option<(bool, Row)>)| match before {
+                Some((false, _)) => Outcome::Settled(Err(Error::Conflict)),
+                Some((true, row)) if row.status == change.status as i16 => settled(row),
+                Some((true, row)) => settled(row.changed(change.status, now)),
                 // The batch is committed: what goes wrong here is this change's alone.
                 None => why_not(connection, change, email_key),
             };
             Ok(changes.iter().zip(before).map(outcome).collect())
-        })
+        });
+        if matches!(outcomes, Err(Error::Unknown(_))) {
+            self.lost = Some(Lost {
+                attempt,
+                outcomes: None,
+            });
+        }
+        outcomes
     }
 
-    fn put(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Outcome>> {
+    fn put(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
         let sealing = self.sealing.clone();
-        self.run(|connection| {
-            connection.transaction(|connection| puts::put_all(connection, &sealing, wanted, Held::Skip))
-        })
+        let wanted: Vec<Wanted<'_>> = batch.iter().map(|work| work.wanted()).collect();
+        let attempt = Attempt::new();
+        let mut made = None;
+        let result = self.run(|connection| {
+            let result = connection.transaction(|connection| {
+                made = Some(puts::put_all(connection, &sealing, &wanted, Held::Skip)?);
+                attempt.record(connection)
+            });
+            match result {
+                Err(Error::Unavailable(cause)) if made.is_some() => Err(Error::Unknown(cause)),
+                result => result,
+            }
+        });
+        match result {
+            Ok(()) => Ok(made.unwrap_or_default()),
+            Err(error) => {
+                if matches!(error, Error::Unknown(_)) {
+                    self.lost = Some(Lost {
+                        attempt,
+                        outcomes: made,
+                    });
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What became of a change in a transaction whose answer was lost, by the row of the history that it wrote. A change
+/// without one was not needed, was refused, or met a customer that was held: nothing was done for it, so that it can be made
+/// now.
+fn made(connection: &mut PgConnection, work: &Work, xid: i64) -> Result<Outcome> {
+    use status_changes::dsl;
+
+    let look = Look {
+        account: work.task.principal().account,
+        email_key: &work.email_key,
+    };
+    let looked: Option<Looked> = look.get_result(connection).optional()?;
+    let Some(row) = looked.and_then(Looked::found) else {
+        // Refused then, or erased since.
+        return Ok(Outcome::Settled(Err(Error::CustomerNotFound)));
+    };
+    let change: Option<(i64, i16, i64)> = dsl::status_changes
+        .filter(dsl::customer_id.eq(row.id))
+        .filter(dsl::xid.eq(xid))
+        .order(dsl::version.desc())
+        .select((dsl::version, dsl::to_status, dsl::change_time))
+        .first(connection)
+        .optional()?;
+    Ok(match change {
+        None => Outcome::Blocked,
+        Some((version, _, _)) if version == row.status_version => settled(row),
+        // Somebody has changed it since. No customer has the etag of this answer, so that nothing is built on it.
+        Some((version, status, time)) => settled(Row {
+            status,
+            status_version: version,
+            revision: 0,
+            update_time: time,
+            ..row
+        }),
+    })
+}
+
+fn settled(row: Row) -> Outcome {
+    Outcome::Settled(Ok(Written { row, created: false }))
+}
+
+impl Kept<PgConnection> {
+    /// Whether there is a connection, and a server at its other end.
+    fn is_alive(&mut self) -> bool {
+        self.0
+            .as_mut()
+            .is_some_and(|connection| connection.batch_execute("").is_ok())
     }
 }
 
@@ -113,6 +239,7 @@ impl Applier {
 /// passes over those that another transaction holds: one of them must not hold up a whole batch. What comes back are the
 /// rows as they were before; a change without one found no account, no right, no customer, or a customer that is held.
 struct SetStatuses<'a> {
+    attempt: &'a [u8],
     now: i64,
     accounts: Vec<i64>,
     /// None for an operator, who needs no credentials.
@@ -122,13 +249,17 @@ struct SetStatuses<'a> {
     actors: Vec<&'a str>,
     faces: Vec<i16>,
     request_ids: Vec<&'a str>,
+    etags: Vec<Option<&'a str>>,
+    expected: Vec<Option<i16>>,
+    reasons: Vec<Option<&'a str>>,
 }
 
 impl<'a> SetStatuses<'a> {
-    fn new(changes: &[(&'a Change, &'a str)], now: i64) -> Self {
+    fn new(attempt: &'a Attempt, changes: &[(&'a Change, &'a str)], now: i64) -> Self {
         let email_keys = changes.iter().map(|(_, email_key)| *email_key).collect();
         let changes = || changes.iter().map(|(change, _)| *change);
         Self {
+            attempt: &attempt.0,
             now,
             email_keys,
             accounts: changes().map(|change| change.principal.account).collect(),
@@ -137,6 +268,11 @@ impl<'a> SetStatuses<'a> {
             actors: changes().map(|change| change.origin.actor.as_str()).collect(),
             faces: changes().map(|change| change.origin.face as i16).collect(),
             request_ids: changes().map(|change| change.origin.request_id.as_str()).collect(),
+            etags: changes().map(|change| change.condition.etag.as_deref()).collect(),
+            expected: changes()
+                .map(|change| change.condition.status.map(|status| status as i16))
+                .collect(),
+            reasons: changes().map(|change| change.reason.as_deref()).collect(),
         }
     }
 }
@@ -164,13 +300,28 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
         out.push_bind_param::<Array<SmallInt>, _>(&self.faces)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Text>, _>(&self.request_ids)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.etags)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<SmallInt>>, _>(&self.expected)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.reasons)?;
         out.push_sql(
-            ") WITH ORDINALITY AS t (account_id, version, email_key, to_status, actor, face, request_id, item)
+            ") WITH ORDINALITY AS t (account_id, version, email_key, to_status, actor, face, request_id, etag, expected,
+                                     reason, item)
+            ), attempted AS (
+                INSERT INTO attempts (id) VALUES (",
+        );
+        out.push_bind_param::<Binary, _>(self.attempt)?;
+        out.push_sql(
+            ")
             ), permitted AS MATERIALIZED (
                 SELECT i.* FROM input i JOIN accounts a ON a.id = i.account_id
                 WHERE i.version IS NULL OR (a.enabled AND a.credential_version = i.version)
             ), locked AS MATERIALIZED (
-                SELECT p.item, p.to_status, p.actor, p.face, p.request_id, c.account_id, c.id, c.public_id,
+                SELECT p.item, p.to_status, p.actor, p.face, p.request_id, p.reason,
+                       (p.etag IS NULL OR p.etag = left(c.public_id, 8) || '-' || c.revision)
+                           AND (p.expected IS NULL OR p.expected = c.status) AS holds, c.account_id, c.id, c.public_id,
                        c.reference, c.profile, c.data_key, c.status, c.status_version, c.revision, c.create_time, c.update_time
                 FROM permitted p JOIN customers c ON c.account_id = p.account_id AND c.email_key = p.email_key
                 FOR UPDATE OF c SKIP LOCKED
@@ -182,19 +333,19 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
         out.push_bind_param::<BigInt, _>(&self.now)?;
         out.push_sql(
             ")
-                FROM locked l WHERE c.id = l.id AND l.status <> l.to_status
+                FROM locked l WHERE c.id = l.id AND l.status <> l.to_status AND l.holds
             ), recorded AS (
                 INSERT INTO status_changes (account_id, customer_id, version, from_status, to_status, actor, face,
-                                            request_id, change_time)
-                SELECT account_id, id, status_version + 1, status, to_status, actor, face, request_id,
+                                            request_id, reason, change_time)
+                SELECT account_id, id, status_version + 1, status, to_status, actor, face, request_id, reason,
                        greatest(update_time, ",
         );
         out.push_bind_param::<BigInt, _>(&self.now)?;
         out.push_sql(
             ")
-                FROM locked WHERE status <> to_status ORDER BY item
+                FROM locked WHERE status <> to_status AND holds ORDER BY item
             )
-            SELECT item, id, public_id, reference, profile, data_key, status, status_version, revision, create_time,
+            SELECT item, holds, id, public_id, reference, profile, data_key, status, status_version, revision, create_time,
                    update_time
             FROM locked",
         );
@@ -203,7 +354,7 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
 }
 
 impl Query for SetStatuses<'_> {
-    type SqlType = (BigInt, CustomerColumns);
+    type SqlType = (BigInt, Bool, CustomerColumns);
 }
 
 cached!(SetStatuses<'_>, SetStatuses<'static>);

@@ -15,12 +15,12 @@ use diesel::{
     sqlite::Sqlite,
 };
 
-use super::{Apply, Kept, Task, Work, Written};
+use super::{Apply, Kept, Work, Written};
 use crate::{
-    Change, Error, Put, Result,
+    Change, Error, Result, attempts,
     connection::Connector,
     model,
-    puts::{self, Held, Outcome, Wanted},
+    puts::{self, Held, Outcome, Task},
     sealing::Sealing,
     statements::{Look, Looked, Row, cached},
 };
@@ -104,15 +104,23 @@ impl Apply for Applier {
         let outcomes = {
             let _open = lock(&gate);
             self.run(|connection| {
-                connection.immediate_transaction(|connection| {
+                let mut is_made = false;
+                let result = connection.immediate_transaction(|connection| {
                     let now = model::now();
-                    batch
+                    let outcomes = batch
                         .iter()
-                        .map(|work| match &work.task {
-                            Task::SetStatus(change) => settle(set_status(connection, change, &work.email_key, now)),
-                            Task::Put(put) => one(connection, &sealing, put, &work.email_key),
+                        .map(|work| match work.plain() {
+                            Some(change) => settle(set_status(connection, change, &work.email_key, now)),
+                            None => one(connection, &sealing, work),
                         })
-                        .collect()
+                        .collect::<Result<Vec<_>>>()?;
+                    is_made = true;
+                    Ok(outcomes)
+                });
+                result.map_err(|error| match error {
+                    // It failed at the commit.
+                    Error::Unavailable(cause) if is_made => Error::Unknown(cause),
+                    error => error,
                 })
             })?
         };
@@ -125,11 +133,12 @@ impl Apply for Applier {
         Ok(outcomes)
     }
 
+    fn resolve(&mut self, _batch: &[&Work]) -> Result<Option<Vec<Outcome>>> {
+        self.probe().map(|()| None)
+    }
+
     fn probe(&mut self) -> Result<()> {
-        self.run(|connection| {
-            // Writes the first page as it is, and syncs it.
-            Ok(connection.batch_execute("BEGIN IMMEDIATE; PRAGMA user_version = 0; COMMIT")?)
-        })
+        self.run(attempts::overwrite)
     }
 }
 
@@ -154,16 +163,17 @@ fn weight(work: &Work) -> usize {
 /// Tells the outcome of one change from a failure of the transaction that it is part of.
 fn settle(result: Result<Row>) -> Result<Outcome> {
     match result {
-        Err(error @ (Error::CustomerNotFound | Error::StaleCredentials)) => Ok(Outcome::Settled(Err(error))),
+        Err(error @ (Error::CustomerNotFound | Error::StaleCredentials | Error::Conflict)) => {
+            Ok(Outcome::Settled(Err(error)))
+        }
         Err(error) => Err(error),
         Ok(row) => Ok(Outcome::Settled(Ok(Written { row, created: false }))),
     }
 }
 
-/// Registers or changes a customer.
-fn one(connection: &mut SqliteConnection, sealing: &Sealing, put: &Put, email_key: &str) -> Result<Outcome> {
-    let wanted = Wanted { put, email_key };
-    let outcome = puts::put_all(connection, sealing, &[wanted], Held::Wait)?.pop();
+/// Makes a change that is more than one of status.
+fn one(connection: &mut SqliteConnection, sealing: &Sealing, work: &Work) -> Result<Outcome> {
+    let outcome = puts::put_all(connection, sealing, &[work.wanted()], Held::Wait)?.pop();
     outcome.ok_or_else(|| Error::Internal("a customer had no outcome".to_owned()))
 }
 
@@ -177,6 +187,9 @@ fn set_status(connection: &mut SqliteConnection, change: &Change, email_key: &st
     let before = looked
         .ok_or(Error::StaleCredentials)?
         .for_principal(&change.principal)?;
+    if !change.condition.holds(&before) {
+        return Err(Error::Conflict);
+    }
     if before.status == change.status as i16 {
         return Ok(before);
     }

@@ -1,0 +1,152 @@
+//! Connections to PostgreSQL that are lost at the worst moment: it is found out what became of the write, which is made
+//! once.
+
+use store::{Change, Condition, Error, Status, Store};
+
+use super::{Bench, block_on, key, location, new_customer, origin, soon};
+use crate::support::{Cluster, Database, Durability, Loss, Proxy};
+
+const EMAIL: &str = "lost@example.com";
+
+/// A bench, and a store on its database that reaches it through a proxy.
+async fn bench() -> (Bench, Store, Proxy) {
+    // A server of its own: a proxy stands before nobody else's connections.
+    let cluster = Box::leak(Box::new(Cluster::start(Durability::None)));
+    let bench = Bench::on(Database::on(cluster)).await;
+    bench.register(&[EMAIL]).await;
+    let proxy = Proxy::before(cluster.port());
+    let (there, here) = (format!(":{}/", cluster.port()), format!(":{}/", proxy.port()));
+    let url = bench.database.url.replace(&there, &here);
+    let store = Store::open(
+        &url.parse().unwrap(),
+        store::Migrate::Check,
+        &store::Settings::default(),
+        None,
+    )
+    .unwrap();
+    assert_ne!(location(&bench.database), url.parse().unwrap());
+    (bench, store, proxy)
+}
+
+fn change(bench: &Bench, status: Status, request: &str) -> Change {
+    Change {
+        origin: origin(request),
+        ..bench.change(EMAIL, status)
+    }
+}
+
+/// The ids of the requests in the history of the customer.
+async fn requests(bench: &Bench) -> Vec<String> {
+    let history = bench.whole_history(EMAIL).await;
+    history
+        .into_iter()
+        .skip(1)
+        .map(|change| change.origin.request_id)
+        .collect()
+}
+
+#[test]
+fn a_change_of_status_is_made_once_whatever_is_lost() {
+    block_on(async {
+        let (bench, store, proxy) = bench().await;
+        let mut made = Vec::new();
+        for (number, loss) in [Loss::Request, Loss::Reply, Loss::Late, Loss::Reply, Loss::Request]
+            .into_iter()
+            .enumerate()
+        {
+            let status = [Status::Pass, Status::Fail][number % 2];
+            let request = format!("{number}-{loss:?}");
+            proxy.lose(loss, request.as_bytes());
+            let before = bench.customer(EMAIL).await;
+            let answer = store
+                .set_status(change(&bench, status, &request), soon())
+                .await
+                .unwrap();
+            assert_eq!(proxy.losses(), number + 1, "{loss:?}");
+            assert_eq!(answer, bench.customer(EMAIL).await, "{loss:?}");
+            assert_eq!(
+                (answer.status, answer.revision),
+                (status, before.revision + 1),
+                "{loss:?}"
+            );
+            made.push(request);
+            assert_eq!(requests(&bench).await, made, "{loss:?}");
+        }
+        // What was late comes too late.
+        proxy.release();
+        let stopped = bench.set(EMAIL, Status::Pending).await.unwrap();
+        made.push("request".to_owned());
+        assert_eq!(requests(&bench).await, made);
+        assert_eq!(stopped, bench.customer(EMAIL).await);
+    });
+}
+
+#[test]
+fn a_condition_is_judged_once_whatever_is_lost() {
+    block_on(async {
+        let (bench, store, proxy) = bench().await;
+        for (number, loss) in [Loss::Request, Loss::Reply, Loss::Late].into_iter().enumerate() {
+            let before = bench.customer(EMAIL).await;
+            let status = [Status::Pass, Status::Fail][number % 2];
+            let wanted = |request: &str| Change {
+                condition: Condition {
+                    etag: Some(before.etag()),
+                    status: None,
+                },
+                ..change(&bench, status, request)
+            };
+            let request = format!("won-{loss:?}");
+            proxy.lose(loss, request.as_bytes());
+            let answer = store.set_status(wanted(&request), soon()).await.unwrap();
+            assert_eq!(answer.revision, before.revision + 1);
+
+            let request = format!("lost-{loss:?}");
+            proxy.lose(loss, request.as_bytes());
+            let answer = store.set_status(wanted(&request), soon()).await;
+            assert!(matches!(answer, Err(Error::Conflict)), "{loss:?}: {answer:?}");
+            assert_eq!(proxy.losses(), 2 * number + 2);
+        }
+    });
+}
+
+#[test]
+fn a_registration_is_made_once_whatever_is_lost() {
+    block_on(async {
+        let (bench, store, proxy) = bench().await;
+        for (number, loss) in [Loss::Request, Loss::Reply, Loss::Late].into_iter().enumerate() {
+            let email = format!("{number}@example.com");
+            proxy.lose(loss, b"COMMIT");
+            let put = store::Put {
+                key: Some(format!("key-{number}").parse().unwrap()),
+                ..bench.wanted(new_customer(&email))
+            };
+            let answer = store.put_customer(put, soon()).await.unwrap();
+            assert!(answer.created, "{loss:?}");
+            assert_eq!(proxy.losses(), number + 1);
+            assert_eq!(bench.whole_history(&email).await.len(), 1, "{loss:?}");
+            assert_eq!(bench.customer(&email).await, answer.customer, "{loss:?}");
+        }
+    });
+}
+
+#[test]
+fn an_erasure_is_made_once_whatever_is_lost() {
+    block_on(async {
+        let (bench, store, proxy) = bench().await;
+        for (number, loss) in [Loss::Request, Loss::Reply, Loss::Late].into_iter().enumerate() {
+            bench.put(new_customer(EMAIL)).await.unwrap();
+            proxy.lose(loss, b"COMMIT");
+            let erase = store::Erase {
+                principal: bench.shop,
+                email: key(EMAIL),
+                key: None,
+                origin: origin("erase"),
+            };
+            let erasure = store.erase_customer(erase, soon()).await.unwrap();
+            assert_eq!(proxy.losses(), number + 1);
+            assert_eq!(erasure.status_changes, 2, "{loss:?}");
+            let erasures = bench.database.session().number("(SELECT count(*) FROM erasures)");
+            assert_eq!(erasures, number as i64 + 1, "{loss:?}");
+        }
+    });
+}
