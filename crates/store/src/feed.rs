@@ -351,13 +351,15 @@ pub(crate) fn with_customers(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, Row)> = on_either!(connection, connection => customers::table
-        .filter(customers::account_id.eq(account).and(customers::id.eq_any(&ids)))
-        .select((customers::email_key, columns!()))
+    // The account is compared here: one more condition, and PostgreSQL may read all its customers to look for it.
+    let rows: Vec<(i64, String, Row)> = on_either!(connection, connection => customers::table
+        .filter(customers::id.eq_any(&ids))
+        .select((customers::account_id, customers::email_key, columns!()))
         .load(connection)?);
     let customers: HashMap<i64, Customer> = rows
         .into_iter()
-        .map(|(email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
+        .filter(|(of, ..)| *of == account)
+        .map(|(_, email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
         .collect::<Result<_>>()?;
     Ok(changes
         .into_iter()

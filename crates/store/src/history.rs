@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper, dsl::sql,
-    sql_types::Bool,
+    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
+    connection::SimpleConnection, dsl::sql, sql_types::Bool,
 };
 
 use crate::{
@@ -94,10 +94,10 @@ impl Store {
                 let bound = range.bound_to(principal.account, customer);
                 let after = token.as_deref().map(|token| read_token(token, bound)).transpose()?;
                 let most = most.max(1);
-                let mut rows = match customer {
-                    Some(customer) => of_customer(connection, customer, &range, after, i64::from(most) + 1)?,
-                    None => of_account(connection, principal.account, &range, after, i64::from(most) + 1)?,
-                };
+                let mut rows = by_index(connection, |connection| match customer {
+                    Some(customer) => of_customer(connection, customer, &range, after, i64::from(most) + 1),
+                    None => of_account(connection, principal.account, &range, after, i64::from(most) + 1),
+                })?;
                 let more = rows.len() > most as usize;
                 rows.truncate(most as usize);
                 let next = rows.last().filter(|_| more).map(|row| match customer {
@@ -128,7 +128,9 @@ impl Store {
         self.pool
             .read(deadline, move |connection| {
                 let customer = look(connection, &principal, &email_key)?.id;
-                let mut rows = of_customer(connection, customer, &Range::LATEST, None, limit.into())?;
+                let mut rows = by_index(connection, |connection| {
+                    of_customer(connection, customer, &Range::LATEST, None, limit.into())
+                })?;
                 rows.reverse();
                 feed::named(connection, rows)
             })
@@ -156,7 +158,9 @@ impl Store {
                     until: model::micros(time).saturating_add(1),
                     ..Range::LATEST
                 };
-                let rows = of_customer(connection, row.id, &range, None, 1)?;
+                let rows = by_index(connection, |connection| {
+                    of_customer(connection, row.id, &range, None, 1)
+                })?;
                 let change = feed::named(connection, rows)?.pop().ok_or(Error::CustomerNotFound)?;
                 Ok(FeedItem {
                     change,
@@ -234,25 +238,38 @@ fn read_token(token: &str, bound: [u8; QUERY]) -> Result<(i64, i64)> {
     Ok(((numbers >> 64) as i64, numbers as i64))
 }
 
+/// Reads by the order of an index. Without statistics PostgreSQL would rather sort all of a history than begin to read it.
+fn by_index<T>(
+    connection: &mut AnyConnection,
+    read: impl FnOnce(&mut AnyConnection) -> Result<T>,
+) -> Result<T> {
+    connection.transaction(|connection| {
+        if let AnyConnection::Postgres(connection) = connection {
+            connection.batch_execute("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")?;
+        }
+        read(connection)
+    })
+}
+
 /// The id of a customer that is, or was, called so.
 fn by_public_id(connection: &mut AnyConnection, account: i64, public_id: &str) -> Result<i64> {
-    let living = customers::table
-        .filter(
-            customers::public_id
-                .eq(public_id)
-                .and(customers::account_id.eq(account)),
-        )
-        .select(customers::id)
+    // The account is compared here: one more condition, and PostgreSQL may read all its customers to look for it.
+    let living: Option<(i64, i64)> = customers::table
+        .filter(customers::public_id.eq(public_id))
+        .select((customers::account_id, customers::id))
         .first(connection)
         .optional()?;
-    if let Some(id) = living {
-        return Ok(id);
-    }
-    erasures::table
-        .filter(erasures::public_id.eq(public_id).and(erasures::account_id.eq(account)))
-        .select(erasures::customer_id)
-        .first(connection)
-        .optional()?
+    let found = match living {
+        Some(found) => Some(found),
+        None => erasures::table
+            .filter(erasures::public_id.eq(public_id))
+            .select((erasures::account_id, erasures::customer_id))
+            .first(connection)
+            .optional()?,
+    };
+    found
+        .filter(|(of, _)| *of == account)
+        .map(|(_, id)| id)
         .ok_or(Error::CustomerNotFound)
 }
 
