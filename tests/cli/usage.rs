@@ -57,6 +57,7 @@ fn no_command_is_left_out_of_the_help() {
                 "serve",
                 "account",
                 "customer",
+                "audit",
                 "keys",
                 "migrate",
                 "openapi",
@@ -70,6 +71,7 @@ fn no_command_is_left_out_of_the_help() {
             &["customer"],
             &["import", "export", "show", "set-status", "history", "erase"],
         ),
+        (&["audit"], &["seal", "verify"]),
         (&["keys"], &["generate", "rotate", "encrypt"]),
     ] {
         let help = dcams(&[parent, &["--help"]].concat()).ok();

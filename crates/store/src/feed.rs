@@ -8,7 +8,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    BoolExpressionMethods, Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable,
+    Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable,
     SelectableHelper,
     connection::SimpleConnection,
     dsl::sql,
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     Customer, Error, Face, Origin, Place, Principal, Result, StatusChange, Store,
-    connection::{AnyConnection, on_either},
+    connection::{self, AnyConnection, on_either},
     model,
     puts::{ERASED, Rows, columns},
     schema::{customers, erasures, feed, status_changes},
@@ -227,22 +227,24 @@ pub(crate) fn rows_within(
 ) -> Result<Vec<ChangeRow>> {
     use status_changes::dsl;
 
-    let mut rows: Vec<ChangeRow> = Vec::new();
-    for range in ranges {
-        let left = i64::from(most) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        if left <= 0 {
-            break;
+    connection::by_index(connection, |connection| {
+        let mut rows: Vec<ChangeRow> = Vec::new();
+        for range in ranges {
+            let left = i64::from(most) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            if left <= 0 {
+                break;
+            }
+            let more: Vec<ChangeRow> = dsl::status_changes
+                .filter(dsl::account_id.eq(account))
+                .filter(sql::<Bool>(&range))
+                .order((dsl::epoch, dsl::xid, dsl::position))
+                .limit(left)
+                .select(ChangeRow::as_select())
+                .load(connection)?;
+            rows.extend(more);
         }
-        let more: Vec<ChangeRow> = dsl::status_changes
-            .filter(dsl::account_id.eq(account))
-            .filter(sql::<Bool>(&range))
-            .order((dsl::epoch, dsl::xid, dsl::position))
-            .limit(left)
-            .select(ChangeRow::as_select())
-            .load(connection)?;
-        rows.extend(more);
-    }
-    Ok(rows)
+        Ok(rows)
+    })
 }
 
 /// What is settled behind a place, as ranges of the index, in their order. Each begins and ends within the index: one whose

@@ -7,13 +7,13 @@ use std::time::{Instant, SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
-    connection::SimpleConnection, dsl::sql, sql_types::Bool,
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper, dsl::sql,
+    sql_types::Bool,
 };
 
 use crate::{
     EmailKey, Error, FeedItem, Principal, Result, StatusChange, Store,
-    connection::AnyConnection,
+    connection::{self, AnyConnection},
     customers::look,
     feed::{self, ChangeRow},
     hash::Value,
@@ -94,7 +94,7 @@ impl Store {
                 let bound = range.bound_to(principal.account, customer);
                 let after = token.as_deref().map(|token| read_token(token, bound)).transpose()?;
                 let most = most.max(1);
-                let mut rows = by_index(connection, |connection| match customer {
+                let mut rows = connection::by_index(connection, |connection| match customer {
                     Some(customer) => of_customer(connection, customer, &range, after, i64::from(most) + 1),
                     None => of_account(connection, principal.account, &range, after, i64::from(most) + 1),
                 })?;
@@ -128,7 +128,7 @@ impl Store {
         self.pool
             .read(deadline, move |connection| {
                 let customer = look(connection, &principal, &email_key)?.id;
-                let mut rows = by_index(connection, |connection| {
+                let mut rows = connection::by_index(connection, |connection| {
                     of_customer(connection, customer, &Range::LATEST, None, limit.into())
                 })?;
                 rows.reverse();
@@ -158,7 +158,7 @@ impl Store {
                     until: model::micros(time).saturating_add(1),
                     ..Range::LATEST
                 };
-                let rows = by_index(connection, |connection| {
+                let rows = connection::by_index(connection, |connection| {
                     of_customer(connection, row.id, &range, None, 1)
                 })?;
                 let change = feed::named(connection, rows)?.pop().ok_or(Error::CustomerNotFound)?;
@@ -236,19 +236,6 @@ fn read_token(token: &str, bound: [u8; QUERY]) -> Result<(i64, i64)> {
         .ok_or(Error::InvalidPageToken)?;
     // The upper half, and the lower one.
     Ok(((numbers >> 64) as i64, numbers as i64))
-}
-
-/// Reads by the order of an index. Without statistics PostgreSQL would rather sort all of a history than begin to read it.
-fn by_index<T>(
-    connection: &mut AnyConnection,
-    read: impl FnOnce(&mut AnyConnection) -> Result<T>,
-) -> Result<T> {
-    connection.transaction(|connection| {
-        if let AnyConnection::Postgres(connection) = connection {
-            connection.batch_execute("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")?;
-        }
-        read(connection)
-    })
 }
 
 /// The id of a customer that is, or was, called so.
