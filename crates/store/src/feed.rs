@@ -8,8 +8,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable,
-    SelectableHelper,
+    Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper,
     connection::SimpleConnection,
     dsl::sql,
     sql_types::{Bool, Text},
