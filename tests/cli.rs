@@ -1,12 +1,14 @@
 //! The command line as a process: what it prints, what it changes, how it ends.
 
 mod accounts;
+mod audit;
 mod copy;
 mod customers;
 mod erasure;
 mod export;
 mod failures;
 mod feed;
+mod history;
 mod import;
 mod keys;
 mod schema;

@@ -11,7 +11,7 @@
 mod configuration;
 pub mod documented;
 mod email;
-mod errors;
+pub mod errors;
 mod failures;
 mod family;
 mod http;

@@ -7,6 +7,7 @@ mod errors;
 pub mod feed;
 mod grpcurl;
 mod health;
+mod history;
 mod reflection;
 mod surface;
 

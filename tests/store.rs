@@ -35,12 +35,14 @@ macro_rules! on_both {
 }
 
 mod accounts;
+mod audit;
 mod changes;
 mod copy;
 mod documents;
 mod encryption;
 mod erasures;
 mod feed;
+mod history;
 mod imports;
 mod lost;
 mod migrations;

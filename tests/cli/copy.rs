@@ -41,6 +41,10 @@ fn a_store_is_moved_to_the_other_database_and_works_there() {
                 ("documents", "0"),
                 ("status_changes", "2"),
                 ("erasures", "0"),
+                ("idempotency_keys", "0"),
+                ("audit_blocks", "0"),
+                ("webhooks", "0"),
+                ("webhook_deliveries", "0"),
             ]
         );
         let show = ["customer", "show", "b@example.com", "--account", "shop"];

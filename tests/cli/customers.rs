@@ -113,16 +113,16 @@ fn the_history_tells_every_change_and_who_made_it() {
 
         let history = ["customer", "history", "test@example.com", "--account", "shop"];
         allow_duplicates!(assert_snapshot!(masked(&dcams(&database, &history, "").ok()), @r"
-        version  time                            from       to       face  actor, request
-              1  TIME                            -       -> PENDING  cli   operator, ID
-              2  TIME                            PENDING -> PASS     cli   operator, ID
-              3  TIME                            PASS    -> FAIL     rest  shop, order-4711
+        sequence  version  time                            from       to       face  actor, request, reason
+               1        1  TIME                            -       -> PENDING  cli   operator, ID
+               2        2  TIME                            PENDING -> PASS     cli   operator, ID
+               3        3  TIME                            PASS    -> FAIL     rest  shop, order-4711
         "));
         let latest = [&history[..], &["--limit", "2"]].concat();
         allow_duplicates!(assert_snapshot!(masked(&dcams(&database, &latest, "").ok()), @r"
-        version  time                            from       to       face  actor, request
-              2  TIME                            PENDING -> PASS     cli   operator, ID
-              3  TIME                            PASS    -> FAIL     rest  shop, order-4711
+        sequence  version  time                            from       to       face  actor, request, reason
+               2        2  TIME                            PENDING -> PASS     cli   operator, ID
+               3        3  TIME                            PASS    -> FAIL     rest  shop, order-4711
         "));
     }
 }

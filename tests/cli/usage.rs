@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 33] = [
+    let commands: [&[&str]; 36] = [
         &[],
         &["serve"],
         &["account"],
@@ -36,6 +36,9 @@ fn the_help_of_every_command_is_as_agreed() {
         &["webhook", "test"],
         &["webhook", "parked"],
         &["webhook", "resend"],
+        &["audit"],
+        &["audit", "seal"],
+        &["audit", "verify"],
         &["keys"],
         &["keys", "generate"],
         &["keys", "rotate"],
@@ -67,6 +70,7 @@ fn no_command_is_left_out_of_the_help() {
                 "account",
                 "customer",
                 "webhook",
+                "audit",
                 "keys",
                 "migrate",
                 "feed",
@@ -85,6 +89,7 @@ fn no_command_is_left_out_of_the_help() {
             &["webhook"],
             &["add", "list", "remove", "rotate", "test", "parked", "resend"],
         ),
+        (&["audit"], &["seal", "verify"]),
         (&["keys"], &["generate", "rotate", "encrypt"]),
     ] {
         let help = dcams(&[parent, &["--help"]].concat()).ok();

@@ -18,6 +18,9 @@ on_both![
     an_encrypted_store_is_copied_as_it_is_without_its_key,
     a_copy_that_was_interrupted_anywhere_goes_on_where_it_ended,
     a_copy_can_be_brought_up_to_date_with_what_was_added,
+    a_cursor_from_before_the_copy_goes_on_behind_it,
+    the_history_of_a_copy_fits_what_was_sealed,
+    every_column_is_copied,
     a_target_with_anything_else_is_refused_untouched,
     an_id_that_was_ever_given_does_not_come_back,
     a_change_under_the_copy_is_found_at_the_end,
@@ -66,7 +69,7 @@ fn differs(from: &Database, to: &Database) -> String {
 }
 
 /// The columns of each table; those with a # are bytes.
-const TABLES: [(&str, &str, &str); 6] = [
+const TABLES: [(&str, &str, &str); 10] = [
     ("encryption", "id", "id state #index_key"),
     (
         "accounts",
@@ -87,14 +90,39 @@ const TABLES: [(&str, &str, &str); 6] = [
     (
         "status_changes",
         "position",
-        "position account_id customer_id version from_status to_status actor face request_id change_time",
+        "position account_id customer_id version from_status to_status actor face request_id change_time kind reason epoch xid",
     ),
     (
         "erasures",
         "customer_id",
         "customer_id account_id public_id actor face request_id erase_time",
     ),
+    (
+        "idempotency_keys",
+        "id",
+        "id account_id key #content operation key_time customer_id created reference #profile status status_version \
+         revision update_time",
+    ),
+    (
+        "audit_blocks",
+        "id",
+        "id account_id number epoch xid position #entries #hash seal_time",
+    ),
+    (
+        "webhooks",
+        "id",
+        "id account_id public_id url #secret #old_secret old_secret_until create_time epoch xid position lease_holder \
+         lease_until failures pause_until",
+    ),
+    (
+        "webhook_deliveries",
+        "id",
+        "id webhook_id position customer_id attempts first_time next_time parked last_error",
+    ),
 ];
+
+/// The columns that are true or false.
+const BOOLEANS: [&str; 3] = ["enabled", "created", "parked"];
 
 /// All that a database holds, a line for each row, read past the program.
 fn dump(database: &Database) -> Vec<String> {
@@ -112,7 +140,7 @@ fn dump(database: &Database) -> Vec<String> {
                 let text = match (column.strip_prefix('#'), database.backend) {
                     (Some(bytes), Backend::Sqlite) => format!("lower(hex({bytes}))"),
                     (Some(bytes), Backend::Postgres) => format!("encode({bytes}, 'hex')"),
-                    (None, _) if column == "enabled" => format!("CAST(CAST({column} AS INTEGER) AS TEXT)"),
+                    (None, _) if BOOLEANS.contains(&column) => format!("CAST(CAST({column} AS INTEGER) AS TEXT)"),
                     (None, _) => format!("CAST({column} AS TEXT)"),
                 };
                 let column = column.trim_start_matches('#');
@@ -227,7 +255,51 @@ async fn erase(store: &Store, principal: Principal, email: &str) {
 
 /// A store with all there can be in it, closed again.
 fn filled(database: &Database) {
-    block_on(async { fill(&open(database, &Settings::default(), None)).await });
+    block_on(async {
+        let store = open(database, &Settings::default(), None);
+        fill(&store).await;
+        seal(&store, 1_000).await;
+    });
+    let (yes, no) = match database.backend {
+        Backend::Sqlite => ("1", "0"),
+        Backend::Postgres => ("true", "false"),
+    };
+    let bytes = |bytes: &[u8]| database.backend.bytes(bytes);
+    let (some, none) = (bytes(&[0, 255, 7]), bytes(&[]));
+    // What retries and webhooks leave behind, past the program.
+    database.session().execute(
+        &format!(
+        "INSERT INTO idempotency_keys (account_id, key, content, operation, key_time, customer_id, created, reference,
+                                       profile, status, status_version, revision, update_time)
+         VALUES (1, 'one', {some}, 1, 2, 3, {yes}, '00042', {some}, 1, 4, 5, 6),
+                (2, 'one', {none}, 3, 2, 3, {no}, '', NULL, 3, 4, 5, 6);
+         INSERT INTO webhooks ({WEBHOOK_COLUMNS})
+         VALUES (1, 'first', 'https://example.com/?a=\'\'b', {some}, NULL, 0, 1, 1, 2, 3, 'gateway', 4, 5, 6),
+                (2, 'second', 'https://example.com/', {some}, {some}, 9, 1, 1, 2, 3, '', 0, 0, 0);
+         INSERT INTO webhook_deliveries (webhook_id, position, customer_id, attempts, first_time, next_time, parked,
+                                         last_error)
+         VALUES (2, 7, 3, 1, 2, 3, {yes}, '500'), (2, 8, 3, 0, 0, 0, {no}, '')"
+    )
+        .replace("\\'", "'"),
+    );
+}
+
+/// Columns of `webhooks`, but for its key.
+const WEBHOOK_COLUMNS: &str = "account_id, public_id, url, secret, old_secret, old_secret_until, create_time, epoch, xid, \
+                               position, lease_holder, lease_until, failures, pause_until";
+
+/// Seals the history of the account `shop` until so many rows of it are, or more.
+async fn seal(store: &Store, rows: u64) {
+    let shop = credentials(store, "shop").await;
+    let (mut sealed, deadline) = (0, soon());
+    while sealed < rows {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{sealed} of {rows} rows are sealed"
+        );
+        // On PostgreSQL a transaction of any other test holds rows back until it ends.
+        sealed += store.seal(shop.account, true, deadline).await.unwrap().rows;
+    }
 }
 
 /// The last id that was given to a customer in a database.
@@ -324,6 +396,9 @@ fn a_copy_that_was_interrupted_anywhere_goes_on_where_it_ended(from: Database, t
         ("status_changes", 1_000),
         ("erasures", 0),
         ("erasures", 3),
+        ("idempotency_keys", 2),
+        ("audit_blocks", 1),
+        ("webhook_deliveries", 0),
     ] {
         let had = customers_in(&to);
         let mut began_with = None;
@@ -572,4 +647,163 @@ fn an_empty_store_can_be_copied(from: Database, to: Database) {
         bench.register(&["a@example.com"]).await;
         assert_eq!((bench.shop.account, newest(&bench.database)), (1, 1));
     });
+}
+
+/// What a feed hands out behind a cursor: the numbers of the rows, and the cursor behind the last.
+async fn follow(store: &Store, shop: Principal, cursor: &str) -> (Vec<i64>, String) {
+    let mut place = store.place(cursor, soon()).await.unwrap();
+    let mut rows = Vec::new();
+    loop {
+        let items = store.feed(shop, place, 7, soon()).await.unwrap();
+        match items.last() {
+            Some(last) => place = last.change.place,
+            None => return (rows, store.cursor(place, soon()).await.unwrap()),
+        }
+        rows.extend(items.into_iter().map(|item| item.change.place.position));
+    }
+}
+
+/// Sets a status, and waits until the feed has it.
+async fn follow_new(store: &Store, shop: Principal, cursor: &str, status: Status) -> (i64, String) {
+    set(store, shop, 0, status).await;
+    let deadline = soon();
+    loop {
+        let (rows, after) = follow(store, shop, cursor).await;
+        match rows[..] {
+            [row] => return (row, after),
+            [] => assert!(std::time::Instant::now() < deadline, "the feed has nothing new"),
+            _ => panic!("{rows:?}"),
+        }
+    }
+}
+
+fn a_cursor_from_before_the_copy_goes_on_behind_it(from: Database, to: Database) {
+    block_on(async {
+        let bench = Bench::on(from).await;
+        bench.register(&[&email(0), &email(1)]).await;
+        for status in [Status::Pass, Status::Fail, Status::Pending, Status::Pass] {
+            bench.set(&email(0), status).await.unwrap();
+            bench.set(&email(1), status).await.unwrap();
+        }
+        let beginning = bench.store.cursor(store::Place::default(), soon()).await.unwrap();
+        let deadline = soon();
+        let (all, end) = loop {
+            let (all, end) = follow(&bench.store, bench.shop, &beginning).await;
+            if all.len() == 10 {
+                break (all, end);
+            }
+            assert!(std::time::Instant::now() < deadline, "{all:?}");
+        };
+        let first = bench
+            .store
+            .feed(bench.shop, store::Place::default(), 4, soon())
+            .await
+            .unwrap();
+        let half = bench.store.cursor(first[3].change.place, soon()).await.unwrap();
+        let epoch = |database: &Database| database.session().number("(SELECT epoch FROM feed)");
+        let before = epoch(&bench.database);
+
+        copy(&bench.database, &to).unwrap();
+        assert_eq!(epoch(&to), before + 1);
+        assert_eq!(epoch(&bench.database), before, "the source has changed");
+        // Again, and it is no later.
+        copy(&bench.database, &to).unwrap();
+        assert_eq!(epoch(&to), before + 1);
+
+        let copied = open(&to, &Settings::default(), None);
+        let shop = credentials(&copied, "shop").await;
+        assert_eq!(follow(&copied, shop, &beginning).await.0, all);
+        assert_eq!(follow(&copied, shop, &half).await, (all[4..].to_vec(), end.clone()));
+        assert_eq!(follow(&copied, shop, &end).await, (Vec::new(), end.clone()));
+        // What is written there comes behind all that was copied, and once.
+        let (row, end) = follow_new(&copied, shop, &end, Status::Fail).await;
+        assert!(!all.contains(&row));
+        drop(copied);
+
+        // And back.
+        let back = bench.database.backend.database();
+        copy(&to, &back).unwrap();
+        assert_eq!(epoch(&back), epoch(&to) + 1);
+        let copied = open(&back, &Settings::default(), None);
+        let shop = credentials(&copied, "shop").await;
+        assert_eq!(follow(&copied, shop, &end).await.0, [0; 0]);
+        let rows = follow(&copied, shop, &half).await.0;
+        assert_eq!(rows, [&all[4..], &[row]].concat());
+        follow_new(&copied, shop, &end, Status::Pass).await;
+
+        // A cursor of another store is none of this one's.
+        let other = Bench::on(to.backend.database()).await;
+        let refused = other.store.place(&end, soon()).await;
+        assert!(matches!(refused, Err(Error::InvalidCursor)));
+    });
+}
+
+fn the_history_of_a_copy_fits_what_was_sealed(from: Database, to: Database) {
+    filled(&from);
+    let audit = |database: &Database| store::verify(&location(database), None, &[], |_| {}).unwrap();
+    let before = audit(&from);
+    assert!(before[0].blocks > 0 && before[0].fault.is_none(), "{before:?}");
+    copy(&from, &to).unwrap();
+    assert_eq!(audit(&to), before);
+    // The chain goes on.
+    block_on(async {
+        let store = open(&to, &Settings::default(), None);
+        let shop = credentials(&store, "shop").await;
+        set(&store, shop, 1, Status::Pass).await;
+        seal(&store, before[0].unsealed + 1).await;
+    });
+    let after = audit(&to);
+    assert_eq!(after[0].fault, None);
+    assert_eq!(
+        (after[0].rows, after[0].unsealed),
+        (before[0].rows + before[0].unsealed + 1, 0)
+    );
+    let head = before[0].head.clone().unwrap();
+    assert_eq!(store::verify(&location(&to), None, &[head], |_| {}).unwrap(), after);
+}
+
+/// Whatever a migration adds is missed by nobody.
+fn every_column_is_copied(from: Database, _to: Database) {
+    drop(open(&from, &Settings::default(), None));
+    #[derive(QueryableByName)]
+    struct Column {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let mut sql = from.session();
+    let mut names = |query: String| -> Vec<String> {
+        let mut names: Vec<String> = sql
+            .rows::<Column>(&query)
+            .into_iter()
+            .map(|column| column.name)
+            .collect();
+        names.sort();
+        names
+    };
+    let tables = names(match from.backend {
+        Backend::Sqlite => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'".to_owned(),
+        Backend::Postgres => "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = 'public'".to_owned(),
+    });
+    for table in tables {
+        let Some((_, _, columns)) = TABLES.iter().find(|(name, _, _)| *name == table) else {
+            // What is known of the database, and what says how to go on in it.
+            assert!(
+                ["__diesel_schema_migrations", "attempts", "feed"].contains(&&*table),
+                "{table}"
+            );
+            continue;
+        };
+        let there = names(match from.backend {
+            Backend::Sqlite => format!("SELECT name FROM pragma_table_info('{table}')"),
+            Backend::Postgres => {
+                format!("SELECT column_name::text AS name FROM information_schema.columns WHERE table_name = '{table}'")
+            }
+        });
+        let mut copied: Vec<&str> = columns
+            .split_whitespace()
+            .map(|name| name.trim_start_matches('#'))
+            .collect();
+        copied.sort_unstable();
+        assert_eq!(there, copied, "{table}");
+    }
 }

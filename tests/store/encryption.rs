@@ -253,6 +253,19 @@ async fn a_clear_store_is_encrypted_with_all_that_it_holds(bench: Bench) {
         ..bench.wanted(personal("EmailCanary@example.com"))
     };
     bench.store.put_customer(put, soon()).await.unwrap();
+    // With a reply that is kept for whoever sends this again.
+    let put = Put {
+        key: Some("retry".parse().unwrap()),
+        ..bench.wanted(personal("EmailCanary@example.com"))
+    };
+    bench.store.put_customer(put, soon()).await.unwrap();
+    let keys = || {
+        bench
+            .database
+            .session()
+            .number("(SELECT count(*) FROM idempotency_keys)")
+    };
+    assert_eq!(keys(), 1);
     if bench.database.backend == Backend::Postgres {
         // What the planner knows of the columns quotes them.
         bench.database.session().execute("ANALYZE");
@@ -265,6 +278,7 @@ async fn a_clear_store_is_encrypted_with_all_that_it_holds(bench: Bench) {
 
     let ring = Ring::new(7);
     assert_eq!(encrypt(&bench.database, &ring).unwrap(), 3);
+    assert_eq!(keys(), 0);
     assert_eq!(found(&bench.database.stolen()), BTreeSet::new());
     not_served(&bench).await;
     assert_eq!(found(&bench.database.stolen()), BTreeSet::new());

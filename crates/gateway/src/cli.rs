@@ -16,7 +16,8 @@ use clap::{
     error::{ContextValue, ErrorKind},
 };
 use grpc::CustomerLink;
-use store::{AccountName, Keys, Location, Migrate, Status, Store};
+use jiff::Timestamp;
+use store::{AccountName, Change, Head, Keys, Location, Migrate, Status, Store};
 
 use crate::{
     ring::{Source, VARIABLE},
@@ -139,6 +140,9 @@ pub(crate) enum Command {
     /// Manage webhooks: where changes of status are sent to
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Seal the history, and check it against what was sealed
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Manage the keys that personal data is encrypted under
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -319,6 +323,9 @@ pub(crate) enum CustomerCommand {
         email: String,
         #[command(flatten)]
         account: OfAccount,
+        /// Show the status that the customer had at this time, such as 2026-11-25T08:00:00Z, and the change that had set it
+        #[arg(long, value_name = "TIME")]
+        at: Option<Timestamp>,
     },
     /// Set a customer's status
     SetStatus {
@@ -328,17 +335,12 @@ pub(crate) enum CustomerCommand {
         status: Status,
         #[command(flatten)]
         account: OfAccount,
+        /// Why, for the history, in at most 200 characters. It outlives the customer's erasure: put nothing personal in it
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
+        reason: Option<String>,
     },
-    /// Show who changed a customer's status, and when
-    History {
-        /// The email address
-        email: String,
-        #[command(flatten)]
-        account: OfAccount,
-        /// The most rows to show: the latest ones
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
-        limit: u32,
-    },
+    /// Show who changed a customer's status, and when; or those of all customers
+    History(HistoryOptions),
     /// Erase a customer: the attributes, the images and the key. The history of the status stays
     Erase {
         /// The email address
@@ -349,6 +351,61 @@ pub(crate) enum CustomerCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Which changes to show.
+#[derive(Args)]
+pub(crate) struct HistoryOptions {
+    /// The email address; without it and --id, the history of all customers is shown
+    pub(crate) email: Option<String>,
+    /// The customer's public id, also of one that was erased
+    #[arg(long, value_name = "PUBLIC_ID", conflicts_with = "email")]
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) account: OfAccount,
+    /// Only changes at this time or later, such as 2026-11-25T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Timestamp>,
+    /// Only changes before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Timestamp>,
+    /// The most rows to show: the latest ones
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) limit: u32,
+    /// How to show them: as a table, or as a JSON object a line
+    #[arg(long, default_value = "table")]
+    pub(crate) format: HistoryFormat,
+}
+
+/// How changes are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HistoryFormat {
+    Table,
+    Ndjson,
+}
+
+/// What to do about changes of the history that nobody should have made.
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Seal all rows of the history that are not sealed yet; a gateway does so by itself once a minute
+    Seal,
+    /// Check the history against what was sealed of it, and print each account's head, to be noted elsewhere
+    ///
+    /// Ends with 1 when a row was changed, removed or slipped in, and names the first one; or when a block does not fit the
+    /// chain. It only reads, and needs no key. Whoever can rewrite the rows and all blocks behind them is found only by a
+    /// head that was noted elsewhere.
+    Verify(VerifyOptions),
+}
+
+/// What to check.
+#[derive(Args)]
+pub(crate) struct VerifyOptions {
+    /// The account; all of them without it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<AccountName>,
+    /// A head as an earlier check printed it, which must still be in the chain; may be given many times
+    #[arg(long = "head", value_name = "ACCOUNT:NUMBER:HASH")]
+    pub(crate) heads: Vec<Head>,
 }
 
 /// How to export customers.
@@ -635,6 +692,18 @@ fn age(text: &str) -> Result<Duration, String> {
         .filter(|seconds| (1..=MOST).contains(seconds))
         .map(Duration::from_secs)
         .ok_or_else(|| "a number with s, m, h or d is needed, such as 90d, from 1s to 36500d".to_owned())
+}
+
+/// Why a status is changed.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if !(1..=Change::REASON).contains(&text.chars().count()) || text.contains(char::is_control) {
+        return Err(format!(
+            "a text of 1 to {} characters without control characters is needed",
+            Change::REASON
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -16,7 +16,7 @@ pub(crate) fn run(command: &StoreCommand) -> anyhow::Result<()> {
     bar.0.finish_and_clear();
     for table in tables? {
         let checksum = table.checksum.get(..DIGITS).unwrap_or(&table.checksum);
-        say!("{:<14}  {:>12}  {checksum}", table.name, table.rows)?;
+        say!("{:<18}  {:>12}  {checksum}", table.name, table.rows)?;
     }
     say!("{to} holds what {from} holds")
 }

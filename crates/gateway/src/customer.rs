@@ -12,7 +12,7 @@ use store::{Authority, Change, Email, EmailKey, Erase, Face, Origin, Principal, 
 use crate::{
     cli::{CustomerCommand, OfAccount, StoreOptions},
     columns::{self, COLUMNS},
-    export, import,
+    export, history, import,
 };
 
 /// How long the store has for one customer.
@@ -44,8 +44,12 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
             let principal = principal(&store, &options.account).await?;
             export::run(&store, principal, &options).await
         }
-        CustomerCommand::Show { email, account } => {
+        CustomerCommand::Show { email, account, at } => {
             let principal = principal(&store, &account).await?;
+            if let Some(at) = at {
+                let item = store.status_at(principal, key(&email)?, at.into(), deadline).await?;
+                return history::show(&item);
+            }
             let customer = store.customer(principal, key(&email)?, deadline).await?;
             for ((name, _), value) in COLUMNS.iter().zip(columns::values(&customer)) {
                 say!("{name:<10} {value}")?;
@@ -55,37 +59,24 @@ pub(crate) async fn run(location: &StoreOptions, command: CustomerCommand) -> an
             }
             Ok(())
         }
-        CustomerCommand::SetStatus { email, status, account } => {
+        CustomerCommand::SetStatus {
+            email,
+            status,
+            account,
+            reason,
+        } => {
             let principal = principal(&store, &account).await?;
-            let change = Change::new(principal, key(&email)?, status, origin());
+            let change = Change {
+                reason,
+                ..Change::new(principal, key(&email)?, status, origin())
+            };
             let customer = store.set_status(change, deadline).await?;
             say!("the status is {}", customer.status)?;
             Ok(())
         }
-        CustomerCommand::History { email, account, limit } => {
-            let principal = principal(&store, &account).await?;
-            let changes = store.history(principal, key(&email)?, limit, deadline).await?;
-            say!(
-                "{:>7}  {:<30}  {:<7}    {:<7}  {:<4}  actor, request",
-                "version",
-                "time",
-                "from",
-                "to",
-                "face"
-            )?;
-            for change in changes {
-                say!(
-                    "{:>7}  {:<30}  {:<7} -> {:<7}  {:<4}  {}, {}",
-                    change.version,
-                    time(change.time),
-                    change.from.map_or("-", |status| status.as_str()),
-                    change.to,
-                    change.origin.face.as_str(),
-                    change.origin.actor,
-                    change.origin.request_id,
-                )?;
-            }
-            Ok(())
+        CustomerCommand::History(options) => {
+            let principal = principal(&store, &options.account).await?;
+            history::run(&store, principal, options).await
         }
         CustomerCommand::Erase { email, account, yes } => {
             let principal = principal(&store, &account).await?;
@@ -154,7 +145,7 @@ pub(crate) async fn principal(store: &Store, account: &OfAccount) -> anyhow::Res
     })
 }
 
-fn key(email: &str) -> anyhow::Result<EmailKey> {
+pub(crate) fn key(email: &str) -> anyhow::Result<EmailKey> {
     Ok(Email::parse(email)?.key().clone())
 }
 

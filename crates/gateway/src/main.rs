@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod account;
+mod audit;
 mod cli;
 mod columns;
 mod copy;
@@ -17,6 +18,7 @@ mod demo;
 mod docs;
 mod export;
 mod feed;
+mod history;
 mod housekeeping;
 mod import;
 mod keys;
@@ -64,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Webhook(command) => webhooks::command(&cli.store, command).await,
+            Command::Audit(command) => audit::run(&cli.store, command).await,
             Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Feed(options) => feed::run(&cli.store, options).await,

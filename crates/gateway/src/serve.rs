@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
+    audit,
     cli::{ServeOptions, StoreOptions},
     demo, housekeeping,
     listener::{Listener, Protocol},
@@ -89,6 +90,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let readiness = Readiness::new(store.clone(), stop.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
+            tasks.spawn(audit::seal(store.clone(), stop.clone()));
             tasks.spawn(housekeeping::run(store.clone(), stop.clone()));
             if let Some(age) = options.retain_documents_for {
                 tasks.spawn(retention::run(store.clone(), age, stop.clone()));

@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    audit,
     cli::{LogFormat, LogLevel, LogOptions},
     retention, webhooks,
 };
@@ -73,6 +74,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "dcams_feed_changes_sent_total",
             "Changes that were handed to the streams of the feed",
         ),
+        (audit::SEALED, "Rows of the history that were sealed"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {

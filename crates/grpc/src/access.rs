@@ -111,7 +111,7 @@ impl Service {
         }
         result.map_err(|failure| match failure {
             Failure::Refused(refusal) => refusal.into(),
-            Failure::Store(error) => convert::reason(error, &call.request_id).into(),
+            Failure::Store(error) => convert::refusal(error, &call.request_id).into(),
         })
     }
 

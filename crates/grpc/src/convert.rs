@@ -1,7 +1,10 @@
 //! The store's types and the contract's, both ways; the one place where a store's error becomes a reason.
 
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
 use proto::{Reason, Refusal, v1};
-use store::{Change, Customer, Email, EmailKey, Error, Face, IdempotencyKey, StatusChange};
+use store::{Change, Customer, Email, EmailKey, Error, Face, FeedItem, IdempotencyKey, StatusChange};
 
 /// The most characters of an etag that a request has; those of customers are shorter.
 const ETAG: usize = 64;
@@ -106,6 +109,11 @@ pub(crate) fn status_change(change: StatusChange, customer: Option<&Customer>, a
     }
 }
 
+/// A change, and its customer as it is now.
+pub(crate) fn feed_item(item: FeedItem, account: &str) -> v1::StatusChange {
+    status_change(item.change, item.customer.as_ref(), account)
+}
+
 pub(crate) fn customer(customer: Customer) -> v1::Customer {
     let etag = customer.etag();
     let profile = customer.profile;
@@ -127,6 +135,25 @@ pub(crate) fn customer(customer: Customer) -> v1::Customer {
     }
 }
 
+/// How a request is refused when the store says this.
+pub(crate) fn refusal(error: Error, request_id: &str) -> Refusal {
+    match error {
+        Error::InvalidPageToken => Refusal::fields(Reason::InvalidField, ["page_token"]),
+        other => reason(other, request_id).into(),
+    }
+}
+
+/// A time of a request, in the field with this name.
+pub(crate) fn time(time: Timestamp, field: &str) -> Result<SystemTime, Refusal> {
+    // From the year 1 to 9999, as the type says of itself; to convert it would take others as well.
+    let is_one =
+        (-62_135_596_800..=253_402_300_799).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    Some(time)
+        .filter(|_| is_one)
+        .and_then(|time| SystemTime::try_from(time).ok())
+        .ok_or_else(|| Refusal::fields(Reason::InvalidField, [field]))
+}
+
 /// Why a request is refused when the store says this. A cause that an operator must know of is logged here, once.
 pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
     match error {
@@ -136,6 +163,7 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
         Error::Expired => Reason::DeadlineExceeded,
         Error::Conflict => Reason::Conflict,
         Error::KeyReused => Reason::KeyReused,
+        Error::InvalidPageToken => Reason::InvalidField,
         Error::Unknown(_) => {
             tracing::warn!(request_id, %error, "the outcome of a request is not known");
             Reason::DeadlineExceeded

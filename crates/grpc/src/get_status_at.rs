@@ -1,13 +1,43 @@
-//! `GetStatusAt`.
+//! `GetStatusAt`: tells which status a customer had at a time.
 
-use proto::v1::{GetStatusAtRequest, GetStatusAtResponse};
+use std::time::SystemTime;
+
+use proto::{
+    Reason, Refusal,
+    v1::{GetStatusAtRequest, GetStatusAtResponse},
+};
+use store::EmailKey;
 use tonic::{Request, Response, Status};
 
-use crate::Service;
+use crate::{
+    Service,
+    access::Call,
+    convert::{self, require},
+};
 
 pub(crate) async fn answer(
-    _service: &Service,
-    _request: Request<GetStatusAtRequest>,
+    service: &Service,
+    request: Request<GetStatusAtRequest>,
 ) -> Result<Response<GetStatusAtResponse>, Status> {
-    Err(Status::unimplemented("not yet"))
+    let call = Call::of(&request)?;
+    let input = check(request.into_inner());
+    let item = service
+        .perform(&call, input, |principal, (email, time)| {
+            service.store.status_at(principal, email, time, call.deadline)
+        })
+        .await?;
+    Ok(Response::new(GetStatusAtResponse {
+        status: convert::status_of(item.change.to).into(),
+        change: Some(convert::feed_item(item, call.account())),
+    }))
+}
+
+fn check(request: GetStatusAtRequest) -> Result<(EmailKey, SystemTime), Refusal> {
+    require(&[
+        ("email", request.email.trim().is_empty()),
+        ("time", request.time.is_none()),
+    ])?;
+    let email = convert::email_key(&request.email)?;
+    let time = request.time.ok_or(Reason::MissingInput)?;
+    Ok((email, convert::time(time, "time")?))
 }

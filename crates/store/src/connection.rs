@@ -233,6 +233,20 @@ pub(crate) fn take_write_lock(connection: &mut AnyConnection) -> Result<()> {
     Ok(())
 }
 
+/// Reads by the order of an index. Without statistics PostgreSQL would rather sort all of a history than begin to read it.
+/// Not for a connection's whole life: where no index has the order, it would read a whole table so as not to sort.
+pub(crate) fn by_index<T>(
+    connection: &mut AnyConnection,
+    read: impl FnOnce(&mut AnyConnection) -> Result<T>,
+) -> Result<T> {
+    connection.transaction(|connection| {
+        if let AnyConnection::Postgres(connection) = connection {
+            connection.batch_execute("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")?;
+        }
+        read(connection)
+    })
+}
+
 /// Asks for a sign of life.
 pub(crate) fn ping(connection: &mut AnyConnection) -> Result<()> {
     diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1")).execute(connection)?;

@@ -14,8 +14,12 @@ use diesel::{
 use crate::{
     Error, Location, Migrate, Result, Settings,
     connection::{AnyConnection, Connector},
+    hash::Value,
     migrations,
-    schema::{accounts, customers, documents, encryption, erasures, status_changes},
+    schema::{
+        accounts, audit_blocks, customers, documents, encryption, erasures, feed, idempotency_keys, status_changes,
+        webhook_deliveries, webhooks,
+    },
 };
 
 /// The most rows of a page. None but a document is larger than some KiB.
@@ -81,6 +85,7 @@ pub fn copy(from: &Location, to: &Location, mut progress: impl FnMut(CopyProgres
         copy_table(table, source, target, &mut progress)?;
     }
     keep_ids_used(source, target)?;
+    carry_feed(source, target)?;
     let mut copied = Vec::new();
     for table in TABLES {
         copied.push(verify(table, source, target, &mut progress)?);
@@ -276,7 +281,11 @@ copied! {
         actor: String,
         face: i16,
         request_id: String,
-        change_time: i64
+        change_time: i64,
+        kind: i16,
+        reason: Option<String>,
+        epoch: i64,
+        xid: i64
     ), key(position: i64), order(status_changes::position), size("0");
 
     ErasureRow = erasures(
@@ -288,16 +297,80 @@ copied! {
         request_id: String,
         erase_time: i64
     ), key(customer_id: i64), order(erasures::customer_id), size("0");
+
+    IdempotencyKeyRow = idempotency_keys(
+        id: i64,
+        account_id: i64,
+        key: String,
+        content: Vec<u8>,
+        operation: i16,
+        key_time: i64,
+        customer_id: i64,
+        created: bool,
+        reference: String,
+        profile: Option<Vec<u8>>,
+        status: i16,
+        status_version: i64,
+        revision: i64,
+        update_time: i64
+    ), key(id: i64), order(idempotency_keys::id), size("0");
+
+    AuditBlockRow = audit_blocks(
+        id: i64,
+        account_id: i64,
+        number: i64,
+        epoch: i64,
+        xid: i64,
+        position: i64,
+        entries: Vec<u8>,
+        hash: Vec<u8>,
+        seal_time: i64
+    ), key(id: i64), order(audit_blocks::id), size("length(entries)");
+
+    WebhookRow = webhooks(
+        id: i64,
+        account_id: i64,
+        public_id: String,
+        url: String,
+        secret: Vec<u8>,
+        old_secret: Option<Vec<u8>>,
+        old_secret_until: i64,
+        create_time: i64,
+        epoch: i64,
+        xid: i64,
+        position: i64,
+        lease_holder: String,
+        lease_until: i64,
+        failures: i32,
+        pause_until: i64
+    ), key(id: i64), order(webhooks::id), size("0");
+
+    WebhookDeliveryRow = webhook_deliveries(
+        id: i64,
+        webhook_id: i64,
+        position: i64,
+        customer_id: i64,
+        attempts: i32,
+        first_time: i64,
+        next_time: i64,
+        parked: bool,
+        last_error: String
+    ), key(id: i64), order(webhook_deliveries::id), size("0");
 }
 
-/// All tables of a store, each behind those that it refers to.
-const TABLES: [&dyn Table; 6] = [
+/// All tables of a store but those that are the database's own, each behind those that it refers to. Of `feed`,
+/// [`carry_feed`] takes what is the store's; `attempts` tells of transactions of the source's server.
+const TABLES: [&dyn Table; 10] = [
     &encryption::table,
     &accounts::table,
     &customers::table,
     &documents::table,
     &status_changes::table,
     &erasures::table,
+    &idempotency_keys::table,
+    &audit_blocks::table,
+    &webhooks::table,
+    &webhook_deliveries::table,
 ];
 
 /// The last key of a page, of the keys and sizes of rows.
@@ -311,52 +384,6 @@ fn end_of(rows: impl Iterator<Item = (i64, i64)>) -> Option<i64> {
     .last()
     .map(|(key, _)| key)
 }
-
-/// A value of a row, as it is added to a hash: two rows that differ never add the same bytes, nor do two values that
-/// stand side by side and are parted elsewhere.
-trait Value {
-    fn add_to(&self, hash: &mut blake3::Hasher);
-}
-
-impl Value for [u8] {
-    fn add_to(&self, hash: &mut blake3::Hasher) {
-        hash.update(&(self.len() as u64).to_le_bytes());
-        hash.update(self);
-    }
-}
-
-impl Value for Vec<u8> {
-    fn add_to(&self, hash: &mut blake3::Hasher) {
-        self.as_slice().add_to(hash);
-    }
-}
-
-impl Value for String {
-    fn add_to(&self, hash: &mut blake3::Hasher) {
-        self.as_bytes().add_to(hash);
-    }
-}
-
-impl<T: Value> Value for Option<T> {
-    fn add_to(&self, hash: &mut blake3::Hasher) {
-        hash.update(&[u8::from(self.is_some())]);
-        if let Some(value) = self {
-            value.add_to(hash);
-        }
-    }
-}
-
-macro_rules! numbers {
-    ($($type:ty),+) => {$(
-        impl Value for $type {
-            fn add_to(&self, hash: &mut blake3::Hasher) {
-                i64::from(*self).to_le_bytes().add_to(hash);
-            }
-        }
-    )+};
-}
-
-numbers!(bool, i16, i32, i64);
 
 /// What is compared of a table.
 #[derive(PartialEq, Eq)]
@@ -475,8 +502,16 @@ fn verify(
     })
 }
 
-/// The columns whose values the database makes up.
-const NUMBERED: [(&str, &str); 3] = [("accounts", "id"), ("customers", "id"), ("status_changes", "position")];
+/// The tables whose keys the database makes up, and the columns of these.
+const NUMBERED: [(&dyn Table, &str); 7] = [
+    (&accounts::table, "id"),
+    (&customers::table, "id"),
+    (&status_changes::table, "position"),
+    (&idempotency_keys::table, "id"),
+    (&audit_blocks::table, "id"),
+    (&webhooks::table, "id"),
+    (&webhook_deliveries::table, "id"),
+];
 
 /// Makes sure that the target gives no id again that was ever given in the source, not even that of a customer who was
 /// erased and was the last one: its history is still there.
@@ -486,38 +521,34 @@ fn keep_ids_used(source: &mut Side<'_>, target: &mut Side<'_>) -> Result<()> {
         target.ask(|connection| {
             // Never back: the target may have given more.
             let used = used.max(last_used(connection, table, column)?);
-            connection.transaction(|connection| go_on_behind(connection, table, column, used))
+            connection.transaction(|connection| go_on_behind(connection, table.name(), column, used))
         })?;
     }
     Ok(())
 }
 
 /// The largest number that a column has ever been given; 0 if none.
-fn last_used(connection: &mut AnyConnection, table: &str, column: &str) -> Result<i64> {
+fn last_used(connection: &mut AnyConnection, table: &dyn Table, column: &str) -> Result<i64> {
+    let name = table.name();
     let counter = match connection {
         // Only for AUTOINCREMENT is there a row.
-        AnyConnection::Sqlite(_) => format!("(SELECT seq FROM sqlite_sequence WHERE name = '{table}')"),
+        AnyConnection::Sqlite(_) => format!("(SELECT seq FROM sqlite_sequence WHERE name = '{name}')"),
         // Null for whoever may read the tables only.
         AnyConnection::Postgres(_) => format!(
             "(SELECT last_value FROM pg_sequences
                WHERE to_regclass(format('%I.%I', schemaname, sequencename))
-                     = pg_get_serial_sequence('{table}', '{column}')::regclass)"
+                     = pg_get_serial_sequence('{name}', '{column}')::regclass)"
         ),
     };
     let counter: Option<i64> = diesel::select(sql::<Nullable<BigInt>>(&counter)).get_result(connection)?;
-    let mut used = vec![counter];
-    match table {
-        "customers" => {
-            used.push(customers::table.last(connection)?);
-            used.push(erasures::table.last(connection)?);
-            used.push(
-                status_changes::table
-                    .select(max(status_changes::customer_id))
-                    .get_result(connection)?,
-            );
-        }
-        "accounts" => used.push(accounts::table.last(connection)?),
-        _ => used.push(status_changes::table.last(connection)?),
+    let mut used = vec![counter, table.last(connection)?];
+    if name == customers::table.name() {
+        used.push(erasures::table.last(connection)?);
+        used.push(
+            status_changes::table
+                .select(max(status_changes::customer_id))
+                .get_result(connection)?,
+        );
     }
     Ok(used.into_iter().flatten().max().unwrap_or(0).max(0))
 }
@@ -538,6 +569,36 @@ fn go_on_behind(connection: &mut AnyConnection, table: &str, column: &str, used:
     }
 }
 
+/// Gives the target the name that the source has in cursors, and a later epoch than any of the source's: cursors from before
+/// the copy go on behind it, and what is written there comes behind all that was copied. Numbers of transactions mean nothing
+/// on another server.
+fn carry_feed(source: &mut Side<'_>, target: &mut Side<'_>) -> Result<()> {
+    let (name, epoch): (String, i64) =
+        source.ask(|connection| Ok(feed::table.select((feed::name, feed::epoch)).first(connection)?))?;
+    let written: Option<i64> = source.ask(|connection| {
+        Ok(status_changes::table
+            .select(max(status_changes::epoch))
+            .get_result(connection)?)
+    })?;
+    let next = epoch.max(written.unwrap_or_default()) + 1;
+    target.ask(|connection| {
+        connection.transaction(|connection| {
+            let epoch: i64 = feed::table.select(feed::epoch).first(connection)?;
+            // Never back: the target may have gone on since an earlier copy.
+            let next = next.max(epoch);
+            diesel::update(feed::table)
+                .set((feed::name.eq(&name), feed::epoch.eq(next)))
+                .execute(connection)?;
+            if let AnyConnection::Postgres(connection) = connection {
+                connection.batch_execute(&format!(
+                    "ALTER TABLE status_changes ALTER COLUMN epoch SET DEFAULT {next}"
+                ))?;
+            }
+            Ok(())
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -549,20 +610,5 @@ mod tests {
         assert_eq!(end(&[0, 0, 0]), Some(3));
         assert_eq!(end(&[PAGE_BYTES * 2, 1]), Some(1));
         assert_eq!(end(&[PAGE_BYTES - 1, PAGE_BYTES, 1]), Some(2));
-    }
-
-    #[test]
-    fn values_that_are_parted_elsewhere_hash_differently() {
-        fn hash(values: &[&dyn Value]) -> blake3::Hash {
-            let mut hash = blake3::Hasher::new();
-            for value in values {
-                value.add_to(&mut hash);
-            }
-            hash.finalize()
-        }
-        let text = |text: &str| text.to_owned();
-        assert_ne!(hash(&[&text("ab"), &text("c")]), hash(&[&text("a"), &text("bc")]));
-        assert_ne!(hash(&[&None::<i16>, &Some(1_i16)]), hash(&[&Some(1_i16), &None::<i16>]));
-        assert_ne!(hash(&[&None::<Vec<u8>>]), hash(&[&Some(Vec::<u8>::new())]));
     }
 }

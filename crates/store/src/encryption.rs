@@ -19,7 +19,7 @@ use crate::{
     connection::{self, AnyConnection, Connector, on_either},
     migrations,
     puts::{Rows, columns},
-    schema::{accounts, customers, documents, encryption::dsl, webhooks},
+    schema::{accounts, customers, documents, encryption::dsl, idempotency_keys, webhooks},
     sealing::{CustomerKey, Kind, Owner, Sealer, Sealing},
     statements::Row,
 };
@@ -196,6 +196,8 @@ impl Encryption {
             so_far.done += batch;
         }
         crate::webhooks::seal(connection, &sealing)?;
+        // Replies that are kept for retries are in clear text. To forget them is what a day would do.
+        diesel::delete(idempotency_keys::table).execute(connection)?;
         scrub(connection)?;
         diesel::update(dsl::encryption)
             .set(dsl::state.eq(DONE))
@@ -397,7 +399,7 @@ fn scrub(connection: &mut AnyConnection) -> Result<()> {
             connection.batch_execute("SET statement_timeout = 0")?;
             // Each alone: it runs in no transaction, and many statements at once are one. What the planner knows of the
             // columns quotes them.
-            for table in ["customers", "documents", "webhooks"] {
+            for table in ["customers", "documents", "idempotency_keys", "webhooks"] {
                 connection.batch_execute(&format!("VACUUM (FULL, ANALYZE) {table}"))?;
             }
         }

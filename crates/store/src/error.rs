@@ -32,6 +32,9 @@ pub enum Error {
     /// A cursor that this store did not hand out.
     #[error("the cursor is not of this store")]
     InvalidCursor,
+    /// A page token that was not handed out for this query.
+    #[error("the page token is not of this query")]
+    InvalidPageToken,
     /// A queue is full; nothing was done.
     #[error("a queue is full")]
     Full,

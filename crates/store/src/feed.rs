@@ -8,8 +8,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    BoolExpressionMethods, Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable,
-    SelectableHelper,
+    Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper,
     connection::SimpleConnection,
     dsl::sql,
     sql_types::{Bool, Text},
@@ -19,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     Customer, Error, Face, Origin, Place, Principal, Result, StatusChange, Store,
-    connection::{AnyConnection, on_either},
+    connection::{self, AnyConnection, on_either},
     model,
     puts::{ERASED, Rows, columns},
     schema::{customers, erasures, feed, status_changes},
@@ -218,37 +217,47 @@ pub(crate) fn behind(
     after: Place,
     most: u32,
 ) -> Result<Vec<StatusChange>> {
+    let ranges = ranges(connection, after)?;
+    let rows = rows_within(connection, account, ranges, most)?;
+    named(connection, rows)
+}
+
+/// The rows of an account in ranges that follow on one another, in the order of the feed.
+pub(crate) fn rows_within(
+    connection: &mut AnyConnection,
+    account: i64,
+    ranges: Vec<String>,
+    most: u32,
+) -> Result<Vec<ChangeRow>> {
     use status_changes::dsl;
 
-    let mut rows: Vec<ChangeRow> = Vec::new();
-    for range in ranges(connection, after)? {
-        let left = i64::from(most) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        if left <= 0 {
-            break;
+    connection::by_index(connection, |connection| {
+        let mut rows: Vec<ChangeRow> = Vec::new();
+        for range in ranges {
+            let left = i64::from(most) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            if left <= 0 {
+                break;
+            }
+            let more: Vec<ChangeRow> = dsl::status_changes
+                .filter(dsl::account_id.eq(account))
+                .filter(sql::<Bool>(&range))
+                .order((dsl::epoch, dsl::xid, dsl::position))
+                .limit(left)
+                .select(ChangeRow::as_select())
+                .load(connection)?;
+            rows.extend(more);
         }
-        let more: Vec<ChangeRow> = dsl::status_changes
-            .filter(dsl::account_id.eq(account))
-            .filter(sql::<Bool>(&range))
-            .order((dsl::epoch, dsl::xid, dsl::position))
-            .limit(left)
-            .select(ChangeRow::as_select())
-            .load(connection)?;
-        rows.extend(more);
-    }
-    named(connection, rows)
+        Ok(rows)
+    })
 }
 
 /// What is settled behind a place, as ranges of the index, in their order. Each begins and ends within the index: one whose
 /// end were only a condition would read whatever a long transaction holds back, again and again, and one whose beginning
 /// were, all of the history.
-fn ranges(connection: &mut AnyConnection, after: Place) -> Result<Vec<String>> {
+pub(crate) fn ranges(connection: &mut AnyConnection, after: Place) -> Result<Vec<String>> {
     let Place { epoch, xid, position } = after;
     match connection {
-        // SQLite does not find the number of a row by a comparison of rows.
-        AnyConnection::Sqlite(_) => Ok(vec![
-            format!("epoch = {epoch} AND xid = {xid} AND position > {position}"),
-            format!("(epoch, xid) > ({epoch}, {xid})"),
-        ]),
+        AnyConnection::Sqlite(_) => Ok(all_ranges(connection, after)),
         // PostgreSQL ends at the first column of a comparison of rows only: so the last epoch has a range of its own. That
         // it ends while the ranges are read moves nothing forward: what was written in it stays behind the place.
         AnyConnection::Postgres(_) => {
@@ -269,32 +278,60 @@ fn ranges(connection: &mut AnyConnection, after: Place) -> Result<Vec<String>> {
     }
 }
 
+/// All that is behind a place, be it settled or not, as ranges of the index, in their order.
+pub(crate) fn all_ranges(connection: &AnyConnection, after: Place) -> Vec<String> {
+    let Place { epoch, xid, position } = after;
+    match connection {
+        // SQLite does not find the number of a row by a comparison of rows.
+        AnyConnection::Sqlite(_) => vec![
+            format!("epoch = {epoch} AND xid = {xid} AND position > {position}"),
+            format!("(epoch, xid) > ({epoch}, {xid})"),
+        ],
+        AnyConnection::Postgres(_) => vec![format!("(epoch, xid, position) > ({epoch}, {xid}, {position})")],
+    }
+}
+
 /// A row of `status_changes`.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = status_changes)]
 pub(crate) struct ChangeRow {
-    position: i64,
-    customer_id: i64,
-    version: i64,
-    from_status: Option<i16>,
-    to_status: i16,
-    actor: String,
-    face: i16,
-    request_id: String,
-    change_time: i64,
-    kind: i16,
-    reason: Option<String>,
-    epoch: i64,
-    xid: i64,
+    pub(crate) position: i64,
+    pub(crate) account_id: i64,
+    pub(crate) customer_id: i64,
+    pub(crate) version: i64,
+    pub(crate) from_status: Option<i16>,
+    pub(crate) to_status: i16,
+    pub(crate) actor: String,
+    pub(crate) face: i16,
+    pub(crate) request_id: String,
+    pub(crate) change_time: i64,
+    pub(crate) kind: i16,
+    pub(crate) reason: Option<String>,
+    pub(crate) epoch: i64,
+    pub(crate) xid: i64,
 }
 
 /// The rows, with what their customers are called outside.
 pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Result<Vec<StatusChange>> {
-    let mut ids: Vec<i64> = rows.iter().map(|row| row.customer_id).collect();
+    let names = public_ids(connection, rows.iter().map(|row| row.customer_id))?;
+    rows.into_iter()
+        .map(|row| {
+            let name = names.get(&row.customer_id).cloned();
+            row.into_change(name.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// What customers are, or were, called outside.
+pub(crate) fn public_ids(
+    connection: &mut AnyConnection,
+    customers: impl IntoIterator<Item = i64>,
+) -> Result<HashMap<i64, String>> {
+    let mut ids: Vec<i64> = customers.into_iter().collect();
     ids.sort_unstable();
     ids.dedup();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(HashMap::new());
     }
     let living: Vec<(i64, String)> = on_either!(connection, connection => customers::table
         .filter(customers::id.eq_any(&ids))
@@ -308,13 +345,7 @@ pub(crate) fn named(connection: &mut AnyConnection, rows: Vec<ChangeRow>) -> Res
             .load(connection)?),
         false => Vec::new(),
     };
-    let names: HashMap<i64, String> = living.into_iter().chain(erased).collect();
-    rows.into_iter()
-        .map(|row| {
-            let name = names.get(&row.customer_id).cloned();
-            row.into_change(name.unwrap_or_default())
-        })
-        .collect()
+    Ok(living.into_iter().chain(erased).collect())
 }
 
 /// The changes, with their customers as they are now.
@@ -324,10 +355,21 @@ pub(crate) fn with_customers(
     account: i64,
     changes: Vec<StatusChange>,
 ) -> Result<Vec<FeedItem>> {
-    let rows = customers_of(connection, account, &changes)?;
+    let mut ids: Vec<i64> = changes.iter().map(|change| change.customer).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The account is compared here: one more condition, and PostgreSQL may read all its customers to look for it.
+    let rows: Vec<(i64, String, Row)> = on_either!(connection, connection => customers::table
+        .filter(customers::id.eq_any(&ids))
+        .select((customers::account_id, customers::email_key, columns!()))
+        .load(connection)?);
     let customers: HashMap<i64, Customer> = rows
         .into_iter()
-        .map(|(email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
+        .filter(|(of, ..)| *of == account)
+        .map(|(_, email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
         .collect::<Result<_>>()?;
     Ok(changes
         .into_iter()
@@ -336,20 +378,6 @@ pub(crate) fn with_customers(
             change,
         })
         .collect())
-}
-
-/// The customers of changes that are still there.
-fn customers_of(connection: &mut AnyConnection, account: i64, changes: &[StatusChange]) -> Result<Vec<(String, Row)>> {
-    let mut ids: Vec<i64> = changes.iter().map(|change| change.customer).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(on_either!(connection, connection => customers::table
-        .filter(customers::account_id.eq(account).and(customers::id.eq_any(&ids)))
-        .select((customers::email_key, columns!()))
-        .load(connection)?))
 }
 
 impl ChangeRow {

@@ -14,12 +14,14 @@
 //! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
 //! | `webhooks` | where changes are sent to, how far that is, and what could not be delivered |
+//! | `audit` | the history sealed in blocks, and checked against them |
 //! | `copy` | from one store to another, whatever databases they are on |
 //! | `sealing`, `keys`, `encryption` | encryption at rest: of a value, the master keys, and of a whole store |
 //! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
 
 mod accounts;
 mod attempts;
+mod audit;
 mod connection;
 mod copy;
 mod customers;
@@ -31,6 +33,7 @@ mod error;
 mod export;
 mod feed;
 mod fields;
+mod hash;
 mod history;
 mod import;
 mod keys;
@@ -52,6 +55,7 @@ use std::{
 };
 
 pub use accounts::Account;
+pub use audit::{AuditProgress, Audited, Fault, Head, InvalidHead, Sealed, Tampering, verify};
 pub use connection::{Location, LocationError};
 pub use copy::{CopiedTable, CopyProgress, CopyStage, copy};
 pub use email::{Email, EmailKey, InvalidEmail};
@@ -60,6 +64,7 @@ pub use erasures::Erasure;
 pub use error::{Error, Result};
 pub use feed::FeedItem;
 pub use fields::{Field, InvalidField, check, check_documents, extension};
+pub use history::{HistoryPage, HistoryQuery, Whose};
 pub use import::Imported;
 pub use keys::Keys;
 pub use migrations::Migrate;

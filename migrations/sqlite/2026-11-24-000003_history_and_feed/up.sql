@@ -108,3 +108,7 @@ CREATE TABLE webhook_deliveries (
 ) STRICT;
 -- Of each customer the first one that waits is tried, and the others stand behind it.
 CREATE INDEX webhook_deliveries_by_customer ON webhook_deliveries (webhook_id, parked, customer_id, id);
+
+-- The history is asked for by what a customer is, or was, called outside.
+CREATE INDEX customers_by_public_id ON customers (public_id);
+CREATE INDEX erasures_by_public_id ON erasures (public_id);
