@@ -21,3 +21,4 @@ mod privacy;
 mod serve;
 mod store;
 mod support;
+mod webhooks;

@@ -51,6 +51,7 @@ mod reads;
 mod retries;
 mod shared;
 mod sqlite_file;
+mod webhooks;
 
 /// Every status there is.
 const STATUSES: [Status; 3] = [Status::Pass, Status::Pending, Status::Fail];

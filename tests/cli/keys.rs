@@ -201,7 +201,7 @@ fn a_store_in_clear_text_and_a_key_do_not_go_together() {
             let line = with(&keys, &database, arguments).fails(1);
             assert!(
                 line.ends_with(
-                    "a key was given, and the store holds customers in clear text: run `dcams-gateway keys encrypt`"
+                    "a key was given, and the store holds customers or webhooks in clear text: run `dcams-gateway keys encrypt`"
                 ),
                 "{line}"
             );

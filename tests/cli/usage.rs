@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 27] = [
+    let commands: [&[&str]; 35] = [
         &[],
         &["serve"],
         &["account"],
@@ -31,6 +31,14 @@ fn the_help_of_every_command_is_as_agreed() {
         &["audit"],
         &["audit", "seal"],
         &["audit", "verify"],
+        &["webhook"],
+        &["webhook", "add"],
+        &["webhook", "list"],
+        &["webhook", "remove"],
+        &["webhook", "rotate"],
+        &["webhook", "test"],
+        &["webhook", "parked"],
+        &["webhook", "resend"],
         &["keys"],
         &["keys", "generate"],
         &["keys", "rotate"],
@@ -61,6 +69,7 @@ fn no_command_is_left_out_of_the_help() {
                 "account",
                 "customer",
                 "audit",
+                "webhook",
                 "keys",
                 "migrate",
                 "openapi",
@@ -75,6 +84,10 @@ fn no_command_is_left_out_of_the_help() {
             &["import", "export", "show", "set-status", "history", "erase"],
         ),
         (&["audit"], &["seal", "verify"]),
+        (
+            &["webhook"],
+            &["add", "list", "remove", "rotate", "test", "parked", "resend"],
+        ),
         (&["keys"], &["generate", "rotate", "encrypt"]),
     ] {
         let help = dcams(&[parent, &["--help"]].concat()).ok();
@@ -166,6 +179,7 @@ fn a_wrong_variable_is_one_line_and_exit_code_2() {
         ("DCAMS_DRAIN", "soon", "--drain <SECONDS>"),
         ("DCAMS_LOG", "loud", "--log <LEVEL>"),
         ("DCAMS_RETAIN_DOCUMENTS_FOR", "long", "--retain-documents-for <AGE>"),
+        ("DCAMS_WEBHOOK_ALLOW_PRIVATE", "perhaps", "--webhook-allow-private"),
     ] {
         let line = run(program().arg("serve").env(name, value), "").fails(2);
         assert!(line.contains(says), "{line}");

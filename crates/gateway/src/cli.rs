@@ -12,13 +12,17 @@ use std::{
 use anyhow::Context;
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::BoolishValueParser,
     error::{ContextValue, ErrorKind},
 };
 use grpc::CustomerLink;
 use jiff::Timestamp;
 use store::{AccountName, Change, Head, Keys, Location, Migrate, Status, Store};
 
-use crate::ring::{Source, VARIABLE};
+use crate::{
+    ring::{Source, VARIABLE},
+    webhooks::Rules,
+};
 
 /// What the options of every command stand under.
 const GLOBAL: &str = "Options of every command";
@@ -136,6 +140,9 @@ pub(crate) enum Command {
     /// Seal the history, and check it against what was sealed
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Manage webhooks: where changes of status are sent to
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// Manage the keys that personal data is encrypted under
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -218,6 +225,14 @@ pub(crate) struct ServeOptions {
     /// kept
     #[arg(long, env = "DCAMS_RETAIN_DOCUMENTS_FOR", value_name = "AGE", value_parser = age)]
     pub(crate) retain_documents_for: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) webhooks: WebhookOptions,
+    /// For tests: how many milliseconds a webhook is kept by a gateway that is gone
+    #[arg(long, hide = true, value_name = "MILLISECONDS", default_value = "30000", value_parser = clap::value_parser!(u32).range(300..))]
+    pub(crate) webhook_lease: u32,
+    /// For tests: how many times shorter the waits of webhooks are
+    #[arg(long, hide = true, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) webhook_tempo: u32,
     /// How many seconds work under way has to end after SIGTERM
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,
@@ -396,6 +411,74 @@ pub(crate) struct ExportOptions {
     /// Write the images of documents too, into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) documents: Option<PathBuf>,
+}
+
+/// Where webhooks may send to.
+#[derive(Args)]
+pub(crate) struct WebhookOptions {
+    /// Let webhooks send to addresses that are not public, such as 10.0.0.1; with TLS all the same
+    #[arg(long = "webhook-allow-private", env = "DCAMS_WEBHOOK_ALLOW_PRIVATE", value_parser = BoolishValueParser::new())]
+    private: bool,
+}
+
+impl WebhookOptions {
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { private: self.private }
+    }
+}
+
+/// What to do with webhooks.
+#[derive(Subcommand)]
+pub(crate) enum WebhookCommand {
+    /// Send an account's changes of status to a URL from now on; prints the webhook's id, and once its secret
+    Add {
+        /// https://HOST/PATH; http:// is for localhost and loopback addresses alone
+        url: String,
+        #[command(flatten)]
+        account: OfAccount,
+        #[command(flatten)]
+        address: WebhookOptions,
+    },
+    /// List webhooks, how far each is, and what is wrong with it
+    List {
+        /// Those of this account alone
+        #[arg(long, value_name = "NAME")]
+        account: Option<AccountName>,
+    },
+    /// Remove a webhook, and what waits for it
+    Remove {
+        /// The webhook
+        id: String,
+    },
+    /// Give a webhook a new secret, which is printed once; for 24 hours the one before counts too
+    Rotate {
+        /// The webhook
+        id: String,
+    },
+    /// Send a signed sample now, and print the status code of the answer
+    Test {
+        /// The webhook
+        id: String,
+        #[command(flatten)]
+        address: WebhookOptions,
+    },
+    /// List the changes that were given up, each with its sequence
+    Parked {
+        /// The webhook
+        id: String,
+    },
+    /// Try changes again that were given up
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Resend {
+        /// The webhook
+        id: String,
+        /// All of them
+        #[arg(long, group = "which")]
+        all: bool,
+        /// The one with this sequence
+        #[arg(long, value_name = "N", group = "which")]
+        sequence: Option<i64>,
+    },
 }
 
 /// What to do with the master keys.

@@ -28,6 +28,7 @@ mod retention;
 mod ring;
 mod serve;
 mod telemetry;
+mod webhooks;
 
 use std::{fmt, io::Write, process::ExitCode};
 
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Audit(command) => audit::run(&cli.store, command).await,
+            Command::Webhook(command) => webhooks::command(&cli.store, command).await,
             Command::Keys(command) => keys::run(&cli.store, command).await,
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Openapi => cli::openapi(),

@@ -17,7 +17,7 @@ use crate::{
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
-    retention, telemetry,
+    retention, telemetry, webhooks,
 };
 
 /// How long a connection to the upstream may take.
@@ -91,6 +91,12 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             if let Some(age) = options.retain_documents_for {
                 tasks.spawn(retention::run(store.clone(), age, stop.clone()));
             }
+            let pace = webhooks::Pace::new(
+                Duration::from_millis(options.webhook_lease.into()),
+                options.webhook_tempo,
+            );
+            let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
+            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.clone()));
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };

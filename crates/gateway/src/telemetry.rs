@@ -10,7 +10,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 use crate::{
     audit,
     cli::{LogFormat, LogLevel, LogOptions},
-    retention,
+    retention, webhooks,
 };
 
 /// Starts logging. The libraries below us never say more than warnings, whatever the level: at their most verbose some
@@ -58,6 +58,18 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "Images of documents that were deleted since they were too old",
         ),
         (audit::SEALED, "Rows of the history that were sealed"),
+        (
+            webhooks::DELIVERIES,
+            "Tries to deliver a change to a webhook, by what became of them",
+        ),
+        (
+            webhooks::PARKED,
+            "Changes that were given up after a day of tries, until an operator sends them again",
+        ),
+        (
+            webhooks::LAG,
+            "How old the oldest change is that a webhook of this gateway was not sent yet",
+        ),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {

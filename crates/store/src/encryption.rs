@@ -19,7 +19,7 @@ use crate::{
     connection::{self, AnyConnection, Connector, on_either},
     migrations,
     puts::{Rows, columns},
-    schema::{accounts, customers, documents, encryption::dsl, idempotency_keys},
+    schema::{accounts, customers, documents, encryption::dsl, idempotency_keys, webhooks},
     sealing::{CustomerKey, Kind, Owner, Sealer, Sealing},
     statements::Row,
 };
@@ -64,9 +64,10 @@ pub(crate) fn begin(connection: &mut AnyConnection, keys: Option<&Keys>) -> Resu
                     return Ok(());
                 }
                 let there: i64 = customers::table.count().get_result(connection)?;
-                if there > 0 {
+                let secrets: i64 = webhooks::table.count().get_result(connection)?;
+                if there + secrets > 0 {
                     return Err(Error::Keys(
-                        "a key was given, and the store holds customers in clear text: run `dcams-gateway keys encrypt`"
+                        "a key was given, and the store holds customers or webhooks in clear text: run `dcams-gateway keys encrypt`"
                             .to_owned(),
                     ));
                 }
@@ -196,6 +197,7 @@ impl Encryption {
         }
         // Replies that are kept for retries are in clear text. To forget them is what a day would do.
         diesel::delete(idempotency_keys::table).execute(connection)?;
+        crate::webhooks::seal(connection, &sealing)?;
         scrub(connection)?;
         diesel::update(dsl::encryption)
             .set(dsl::state.eq(DONE))
@@ -397,7 +399,7 @@ fn scrub(connection: &mut AnyConnection) -> Result<()> {
             connection.batch_execute("SET statement_timeout = 0")?;
             // Each alone: it runs in no transaction, and many statements at once are one. What the planner knows of the
             // columns quotes them.
-            for table in ["customers", "documents", "idempotency_keys"] {
+            for table in ["customers", "documents", "idempotency_keys", "webhooks"] {
                 connection.batch_execute(&format!("VACUUM (FULL, ANALYZE) {table}"))?;
             }
         }

@@ -71,19 +71,8 @@ impl Store {
     pub async fn feed_end(&self, principal: Principal, deadline: Instant) -> Result<Place> {
         self.pool
             .read(deadline, move |connection| {
-                use status_changes::dsl;
-
                 confirm(connection, &principal)?;
-                let last: Vec<(i64, i64, i64)> = dsl::status_changes
-                    .filter(dsl::account_id.eq(principal.account))
-                    .filter(sql::<Bool>(settled(connection)))
-                    .order((dsl::epoch.desc(), dsl::xid.desc(), dsl::position.desc()))
-                    .limit(1)
-                    .select((dsl::epoch, dsl::xid, dsl::position))
-                    .load(connection)?;
-                Ok(last
-                    .first()
-                    .map_or_else(Place::default, |&(epoch, xid, position)| Place { epoch, xid, position }))
+                end(connection, principal.account)
             })
             .await
     }
@@ -203,6 +192,22 @@ pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
               < ((SELECT f.epoch FROM feed f), pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
         }
     }
+}
+
+/// The place behind which an account has no changes yet that could be handed out.
+pub(crate) fn end(connection: &mut AnyConnection, account: i64) -> Result<Place> {
+    use status_changes::dsl;
+
+    let last: Vec<(i64, i64, i64)> = dsl::status_changes
+        .filter(dsl::account_id.eq(account))
+        .filter(sql::<Bool>(settled(connection)))
+        .order((dsl::epoch.desc(), dsl::xid.desc(), dsl::position.desc()))
+        .limit(1)
+        .select((dsl::epoch, dsl::xid, dsl::position))
+        .load(connection)?;
+    Ok(last
+        .first()
+        .map_or_else(Place::default, |&(epoch, xid, position)| Place { epoch, xid, position }))
 }
 
 /// The next rows of an account behind a place, in the order of the feed.

@@ -14,6 +14,7 @@
 //! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
 //! | `audit` | the history sealed in blocks, and checked against them |
+//! | `webhooks` | where changes are sent to, how far that is, and what could not be delivered |
 //! | `copy` | from one store to another, whatever databases they are on |
 //! | `sealing`, `keys`, `encryption` | encryption at rest: of a value, the master keys, and of a whole store |
 //! | `email`, `fields`, `model` | the types they speak in, and what these may hold |
@@ -44,6 +45,7 @@ mod retries;
 mod schema;
 mod sealing;
 mod statements;
+mod webhooks;
 mod writer;
 
 use std::{
@@ -70,6 +72,9 @@ pub use model::{
     AccountName, Authority, Change, Condition, Customer, Documents, Erase, Face, IdempotencyKey, InvalidAccountName,
     InvalidIdempotencyKey, InvalidStatus, NewCustomer, Origin, Place, Principal, Profile, Put, Registered, Status,
     StatusChange,
+};
+pub use webhooks::{
+    Delivery, DeliveryOutcome, Health, NewWebhook, ParkedDelivery, Webhook, WebhookSecret, WebhookTarget, WebhookWork,
 };
 
 use pool::Pool;

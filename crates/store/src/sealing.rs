@@ -45,6 +45,8 @@ pub(crate) enum Sealing {
 pub(crate) struct Sealer {
     keys: Keys,
     index: Key,
+    /// What seals the secrets of webhooks. It is made of the index key, and so does not change when master keys do.
+    webhooks: Key,
 }
 
 /// A key is never printed.
@@ -80,6 +82,8 @@ pub(crate) enum Kind {
     Back = 4,
     /// The key of the index, wrapped.
     IndexKey = 5,
+    /// The secret of a webhook.
+    WebhookSecret = 6,
 }
 
 impl Kind {
@@ -151,6 +155,34 @@ impl Sealing {
             Self::Sealed(sealer) => rewrap(&sealer.keys, wrapped, &owner.bytes()),
         }
     }
+
+    /// How the secret of the webhook with this public id is stored.
+    pub(crate) fn seal_secret(&self, webhook: &str, secret: &[u8]) -> Result<Vec<u8>> {
+        match self {
+            Self::Clear => Ok(secret.to_vec()),
+            Self::Sealed(sealer) => {
+                let mut sealed = vec![FORMAT];
+                let bound = bound(webhook.as_bytes(), Kind::WebhookSecret, 0);
+                seal(&sealer.webhooks, secret, &bound, &mut sealed)?;
+                Ok(sealed)
+            }
+        }
+    }
+
+    /// The secret of a webhook that is stored as `stored`.
+    pub(crate) fn open_secret(&self, webhook: &str, stored: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Clear => Ok(Zeroizing::new(stored.to_vec())),
+            Self::Sealed(sealer) => {
+                let bound = bound(webhook.as_bytes(), Kind::WebhookSecret, 0);
+                stored
+                    .strip_prefix(&[FORMAT])
+                    .and_then(|sealed| open(&sealer.webhooks, sealed, &bound))
+                    .map(Zeroizing::new)
+                    .ok_or_else(|| damaged(Kind::WebhookSecret))
+            }
+        }
+    }
 }
 
 fn mixed(what: &str) -> Error {
@@ -210,6 +242,7 @@ impl Sealer {
         };
         Ok(Self {
             keys: keys.clone(),
+            webhooks: Zeroizing::new(blake3::derive_key(WEBHOOKS, index.as_slice())),
             index,
         })
     }
@@ -237,6 +270,9 @@ impl Sealer {
 
 /// Whose the index key is: the store's.
 const INDEX: &[u8] = b"dcams index key";
+
+/// What the key of the webhooks' secrets is made for.
+const WEBHOOKS: &str = "dcams-gateway 2026-11-24 secrets of webhooks";
 
 /// What a value is sealed with beside its key: whose it is, what it is, and the number of the master key where one does it.
 fn bound(owner: &[u8], kind: Kind, number: u32) -> Vec<u8> {

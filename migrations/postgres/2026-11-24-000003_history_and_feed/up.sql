@@ -109,6 +109,7 @@ CREATE TABLE webhook_deliveries (
     position    BIGINT   NOT NULL,
     customer_id BIGINT   NOT NULL,
     attempts    INTEGER  NOT NULL,
+    -- When it was tried first; 0 when it was not yet.
     first_time  BIGINT   NOT NULL,
     next_time   BIGINT   NOT NULL,
     parked      BOOLEAN  NOT NULL,
@@ -116,7 +117,8 @@ CREATE TABLE webhook_deliveries (
     last_error  TEXT     NOT NULL,
     UNIQUE (webhook_id, position)
 );
-CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (webhook_id, parked, next_time);
+-- Of each customer the first one that waits is tried, and the others stand behind it.
+CREATE INDEX webhook_deliveries_by_customer ON webhook_deliveries (webhook_id, parked, customer_id, id);
 
 -- The history is asked for by what a customer is, or was, called outside.
 CREATE INDEX customers_by_public_id ON customers (public_id);
