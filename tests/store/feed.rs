@@ -1,6 +1,6 @@
 //! The order of the feed, over rows as copies, other servers and late transactions leave them.
 
-use store::{Error, Place};
+use store::{Error, Place, Status};
 
 use super::{Bench, soon};
 use crate::support::Backend;
@@ -149,4 +149,30 @@ async fn a_cursor_is_a_place_of_its_own_store_only(bench: Bench) {
         let foreign = other.store.place(&cursor, soon()).await;
         assert!(matches!(foreign, Err(Error::InvalidCursor)));
     }
+}
+
+#[test]
+fn an_earlier_transaction_that_changes_a_customer_later_comes_later() {
+    Bench::run(Backend::Postgres, async |bench: Bench| {
+        bench.register(&["ann@example.com"]).await;
+        let mut session = bench.database.session();
+        session.execute("BEGIN; SELECT pg_current_xact_id()");
+        bench.set("ann@example.com", Status::Pass).await.unwrap();
+        session.execute(
+            "WITH changed AS (
+                 UPDATE customers SET status = 3, status_version = status_version + 1, revision = revision + 1 RETURNING *
+             )
+             INSERT INTO status_changes (account_id, customer_id, version, from_status, to_status, actor, face, request_id,
+                                         change_time)
+             SELECT account_id, id, status_version, 1, 3, 'a', 2, 'r', update_time FROM changed;
+             COMMIT",
+        );
+        let page = bench
+            .store
+            .feed(bench.shop, Place::default(), 100, soon())
+            .await
+            .unwrap();
+        let versions: Vec<_> = page.iter().map(|item| item.change.version).collect();
+        assert_eq!(versions, [1, 2, 3]);
+    });
 }

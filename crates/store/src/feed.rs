@@ -2,7 +2,8 @@
 //!
 //! On PostgreSQL the numbers of rows are given before their transactions commit, so a row may become visible behind one
 //! with a larger number. Here rows are ordered by the transaction that wrote them, and handed out only when every
-//! transaction up to theirs has ended. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
+//! transaction up to theirs has ended. The change of a customer never has a smaller transaction than the one before it: a
+//! trigger sees to that. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
 
 use std::{cmp::Ordering, collections::HashMap, time::Instant};
 

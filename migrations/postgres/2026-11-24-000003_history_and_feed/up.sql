@@ -12,6 +12,20 @@ ALTER TABLE status_changes ADD COLUMN xid BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE status_changes ALTER COLUMN epoch SET DEFAULT 1;
 ALTER TABLE status_changes ALTER COLUMN xid SET DEFAULT pg_current_xact_id()::text::bigint;
 
+-- A transaction has its number before it has the row of a customer: one with a larger number may change the customer first. The
+-- row of a change then takes the number of the change before it, by which it is handed out no earlier than by its own. Being
+-- volatile, the function sees what was committed before the customer's row was had.
+CREATE FUNCTION status_changes_keep_order() RETURNS trigger LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    NEW.xid := coalesce((SELECT p.xid FROM status_changes p
+                         WHERE p.customer_id = NEW.customer_id AND p.version = NEW.version - 1
+                           AND p.epoch = NEW.epoch AND p.xid > NEW.xid), NEW.xid);
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER status_changes_keep_order BEFORE INSERT ON status_changes
+FOR EACH ROW EXECUTE FUNCTION status_changes_keep_order();
+
 CREATE INDEX status_changes_in_feed_order ON status_changes (account_id, epoch, xid, position);
 CREATE INDEX status_changes_by_time ON status_changes (account_id, change_time, position);
 
