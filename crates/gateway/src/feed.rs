@@ -7,14 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{Error, FeedItem, Place, Principal, Store};
 use tokio::{io::Interest, net::unix::pipe};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{FeedOptions, StoreOptions},
-    customer,
+    customer, history,
     serve::Signals,
 };
 
@@ -112,26 +112,11 @@ async fn begin(store: &Store, principal: Principal, options: &FeedOptions) -> an
     }
 }
 
-/// A change, its keys named as in the contract. What is not there is null.
+/// A change, and the cursor to go on behind it. What is not there is null.
 fn line(item: &FeedItem, account: &str, cursor: String) -> Value {
-    let FeedItem { change, customer } = item;
-    json!({
-        "sequence": change.place.position,
-        "customer_id": change.customer_id,
-        "email": customer.as_ref().map(|customer| &customer.profile.email),
-        "reference": customer.as_ref().map(|customer| &customer.reference),
-        "from_status": change.from.map(store::Status::as_str),
-        "to_status": change.to.as_str(),
-        "version": change.version,
-        "account": account,
-        "actor": change.origin.actor,
-        "face": change.origin.face.as_str(),
-        "request_id": change.origin.request_id,
-        "change_time": customer::time(change.time),
-        "reason": change.reason,
-        "erased": change.erased,
-        "cursor": cursor,
-    })
+    let mut line = history::object(item, account);
+    line["cursor"] = cursor.into();
+    line
 }
 
 fn write(lines: &[Value]) -> io::Result<()> {

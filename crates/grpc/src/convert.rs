@@ -139,6 +139,7 @@ pub(crate) fn customer(customer: Customer) -> v1::Customer {
 pub(crate) fn refusal(error: Error, request_id: &str) -> Refusal {
     match error {
         Error::InvalidPageToken => Refusal::fields(Reason::InvalidField, ["page_token"]),
+        Error::InvalidCursor => Refusal::fields(Reason::InvalidField, ["cursor"]),
         other => reason(other, request_id).into(),
     }
 }
@@ -163,7 +164,7 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
         Error::Expired => Reason::DeadlineExceeded,
         Error::Conflict => Reason::Conflict,
         Error::KeyReused => Reason::KeyReused,
-        Error::InvalidPageToken => Reason::InvalidField,
+        Error::InvalidPageToken | Error::InvalidCursor => Reason::InvalidField,
         Error::Unknown(_) => {
             tracing::warn!(request_id, %error, "the outcome of a request is not known");
             Reason::DeadlineExceeded
@@ -173,7 +174,7 @@ pub(crate) fn reason(error: Error, request_id: &str) -> Reason {
             tracing::warn!(request_id, %error, "the store did not serve a request");
             Reason::Unavailable
         }
-        Error::AccountExists | Error::InvalidCursor | Error::Schema(_) | Error::Differs(_) | Error::Internal(_) => {
+        Error::AccountExists | Error::Schema(_) | Error::Differs(_) | Error::Internal(_) => {
             tracing::error!(request_id, %error, "a request failed");
             Reason::Internal
         }

@@ -134,23 +134,16 @@ pub(crate) async fn answer(
         // Before the cursor is looked at: without the right, nothing is said of it.
         store.confirm(principal, deadline).await?;
         let place = if !cursor.is_empty() {
-            store.place(&cursor, deadline).await
+            store.place(&cursor, deadline).await?
         } else if only_new {
-            store.feed_end(principal, deadline).await
+            store.feed_end(principal, deadline).await?
         } else {
-            Ok(Place::default())
+            Place::default()
         };
-        match place {
-            Ok(place) => Ok(Some((principal, place, store.cursor(place, deadline).await?))),
-            Err(Error::InvalidCursor) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok((principal, place, store.cursor(place, deadline).await?))
     };
     let announces = cursor.is_empty() && only_new;
-    let (principal, place, cursor) = service
-        .perform(&call, Ok(cursor), begin)
-        .await?
-        .ok_or_else(|| Refusal::fields(Reason::InvalidField, ["cursor"]))?;
+    let (principal, place, cursor) = service.perform(&call, Ok(cursor), begin).await?;
     // After the credentials: nobody else takes a seat.
     let seat = service.streams.seat()?;
 

@@ -12,6 +12,10 @@ ALTER TABLE status_changes ADD COLUMN xid BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE status_changes ALTER COLUMN epoch SET DEFAULT 1;
 ALTER TABLE status_changes ALTER COLUMN xid SET DEFAULT pg_current_xact_id()::text::bigint;
 
+-- The transaction that wrote the row, by which `attempts` names it. The number above may be a later one.
+ALTER TABLE status_changes ADD COLUMN attempt BIGINT;
+ALTER TABLE status_changes ALTER COLUMN attempt SET DEFAULT pg_current_xact_id()::text::bigint;
+
 -- A transaction has its number before it has the row of a customer: one with a larger number may change the customer first. The
 -- row of a change then takes the number of the change before it, by which it is handed out no earlier than by its own. Being
 -- volatile, the function sees what was committed before the customer's row was had.
@@ -46,7 +50,7 @@ INSERT INTO feed (id, name, epoch, server) VALUES (1, replace(gen_random_uuid():
 CREATE TABLE attempts (
     -- A UUID that sorts by time.
     id  BYTEA  PRIMARY KEY,
-    -- The transaction, as the rows of status_changes have it that it wrote.
+    -- The transaction: the `attempt` of the rows of status_changes that it wrote.
     xid BIGINT NOT NULL DEFAULT pg_current_xact_id()::text::bigint
 );
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use diesel::{
     Connection, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
+    dsl::sql,
     pg::Pg,
     query_builder::{AstPass, Query, QueryFragment},
     sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text},
@@ -200,7 +201,8 @@ fn made(connection: &mut PgConnection, work: &Work, xid: i64) -> Result<Outcome>
     };
     let change: Option<(i64, i16, i64)> = dsl::status_changes
         .filter(dsl::customer_id.eq(row.id))
-        .filter(dsl::xid.eq(xid))
+        // Not a column of diesel's: SQLite has none.
+        .filter(sql::<Bool>(&format!("attempt = {xid}")))
         .order(dsl::version.desc())
         .select((dsl::version, dsl::to_status, dsl::change_time))
         .first(connection)
