@@ -79,6 +79,8 @@ impl Operation {
         match self.answer {
             Answer::Open => Some(if holds { next } else { state }),
             Answer::Conflict => (!holds).then_some(state),
+            // An answer that had to be looked up does not always know how often.
+            Answer::Seen((status, 0)) => (holds && status == next.0).then_some(next),
             Answer::Seen(seen) => (holds && seen == next).then_some(next),
         }
     }

@@ -4,7 +4,7 @@
 use store::{Change, Condition, Error, Status, Store};
 
 use super::{Bench, block_on, key, location, new_customer, origin, soon};
-use crate::support::{Cluster, Database, Durability, Loss, Proxy};
+use crate::support::{Backend, Cluster, Database, Durability, Loss, Proxy};
 
 const EMAIL: &str = "lost@example.com";
 
@@ -147,6 +147,65 @@ fn an_erasure_is_made_once_whatever_is_lost() {
             assert_eq!(erasure.status_changes, 2, "{loss:?}");
             let erasures = bench.database.session().number("(SELECT count(*) FROM erasures)");
             assert_eq!(erasures, number as i64 + 1, "{loss:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_lost_again_while_it_is_looked_up_is_not_taken_for_made() {
+    block_on(async {
+        let (bench, store, proxy) = bench().await;
+        for (number, loss) in [Loss::Request, Loss::Reply].into_iter().enumerate() {
+            let email = format!("{number}@example.com");
+            proxy.lose(loss, b"COMMIT");
+            // The statement that looks it up, and adds the row itself.
+            proxy.lose(Loss::Reply, b"\"lost\"");
+            let answer = store
+                .put_customer(bench.wanted(new_customer(&email)), soon())
+                .await
+                .unwrap();
+            assert_eq!(proxy.losses(), 2 * number + 2);
+            assert!(answer.created, "{loss:?}");
+            assert_eq!(bench.customer(&email).await, answer.customer, "{loss:?}");
+
+            proxy.lose(loss, b"COMMIT");
+            proxy.lose(Loss::Reply, b"\"lost\"");
+            let erase = store::Erase {
+                principal: bench.shop,
+                email: key(&email),
+                key: None,
+                origin: origin("erase"),
+            };
+            store.erase_customer(erase, soon()).await.unwrap();
+            let left = store.customer(bench.shop, key(&email), soon()).await;
+            assert!(matches!(left, Err(Error::CustomerNotFound)), "{loss:?}: {left:?}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_was_idle_is_used_again() {
+    block_on(async {
+        let bench = Bench::on(Backend::Postgres.database()).await;
+        let emails: Vec<_> = (0..10).map(|number| format!("{number}@example.com")).collect();
+        bench
+            .register(&emails.iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
+        let mut sql = bench.database.session();
+        let mut connections = async |status| {
+            // Customers of both writers.
+            for email in &emails {
+                bench.set(email, status).await.unwrap();
+            }
+            sql.number(
+                "(SELECT count(*) * 10000000000 + sum(pid) FROM pg_stat_activity WHERE datname = current_database())",
+            )
+        };
+        let before = connections(Status::Pass).await;
+        for status in [Status::Fail, Status::Pass] {
+            // Longer than a connection may be idle without being asked for a sign of life.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            assert_eq!(connections(status).await, before);
         }
     });
 }

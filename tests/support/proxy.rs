@@ -1,6 +1,7 @@
 //! A proxy before PostgreSQL that loses what a test wants lost.
 
 use std::{
+    collections::VecDeque,
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex},
@@ -20,7 +21,7 @@ pub enum Loss {
 
 #[derive(Default)]
 struct State {
-    planned: Option<(Loss, Vec<u8>)>,
+    planned: VecDeque<(Loss, Vec<u8>)>,
     /// How many losses there were.
     losses: usize,
     released: bool,
@@ -56,9 +57,10 @@ impl Proxy {
         self.port
     }
 
-    /// Plans a loss at the next message that holds `bytes`.
+    /// Plans a loss at the next message that holds `bytes`, after those that are planned already.
     pub fn lose(&self, loss: Loss, bytes: &[u8]) {
-        self.state.0.lock().unwrap().planned = Some((loss, bytes.to_vec()));
+        let mut state = self.state.0.lock().unwrap();
+        state.planned.push_back((loss, bytes.to_vec()));
     }
 
     /// How many losses there were.
@@ -98,12 +100,12 @@ fn pump(client: TcpStream, server: TcpStream, shared: &Shared) {
                 let mut state = shared.0.lock().unwrap();
                 let is_planned = state
                     .planned
-                    .as_ref()
+                    .front()
                     .is_some_and(|(_, wanted)| message.windows(wanted.len()).any(|window| window == wanted));
                 match is_planned {
                     true => {
                         state.losses += 1;
-                        state.planned.take().map(|(loss, _)| loss)
+                        state.planned.pop_front().map(|(loss, _)| loss)
                     }
                     false => None,
                 }

@@ -53,25 +53,36 @@ pub(crate) async fn seal(store: Store, stop: CancellationToken) {
 /// Seals what is to be sealed of all accounts, be it at once, and tells how many rows that were.
 async fn round(store: &Store, now: bool) -> store::Result<u64> {
     let mut rows = 0;
+    let mut failed = None;
     let mut after = Some(0);
     while let Some(behind) = after {
         let (unsealed, last) = store.unsealed_accounts(behind, Instant::now() + PATIENCE).await?;
         for account in unsealed {
-            loop {
-                let sealed = store.seal(account, now, Instant::now() + PATIENCE).await?;
-                counter!(SEALED).increment(sealed.rows);
-                rows += sealed.rows;
-                if !sealed.more {
-                    break;
-                }
-                if !now {
-                    tokio::time::sleep(PAUSE).await;
-                }
+            match seal_account(store, account, now).await {
+                Ok(sealed) => rows += sealed,
+                // The other accounts are sealed all the same.
+                Err(error) => failed = Some(error),
             }
         }
         after = last;
     }
-    Ok(rows)
+    failed.map_or(Ok(rows), Err)
+}
+
+/// Seals the rows of an account, and tells how many those were.
+async fn seal_account(store: &Store, account: i64, now: bool) -> store::Result<u64> {
+    let mut rows = 0;
+    loop {
+        let sealed = store.seal(account, now, Instant::now() + PATIENCE).await?;
+        counter!(SEALED).increment(sealed.rows);
+        rows += sealed.rows;
+        if !sealed.more {
+            return Ok(rows);
+        }
+        if !now {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
 }
 
 /// Checks the history, off the threads that serve, with a bar that shows on a terminal only.

@@ -23,18 +23,27 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
         .run_until_cancelled(async {
             loop {
                 rounds.tick().await;
-                if let Err(error) = clean(&store).await {
-                    tracing::warn!(%error, "old idempotency keys could not be deleted; the next round tries again");
-                }
+                // Each by itself: what holds up one must not keep the other.
+                repeat("marks of transactions", || {
+                    store.expire_attempts(Instant::now() + PATIENCE)
+                })
+                .await;
+                repeat("idempotency keys", || store.expire_keys(Instant::now() + PATIENCE)).await;
             }
         })
         .await;
 }
 
-async fn clean(store: &Store) -> store::Result<()> {
-    store.expire_attempts(Instant::now() + PATIENCE).await?;
-    while store.expire_keys(Instant::now() + PATIENCE).await? > 0 {
-        tokio::time::sleep(PAUSE).await;
+/// Deletes batch by batch until nothing is left that is old.
+async fn repeat<F: Future<Output = store::Result<u64>>>(what: &str, delete: impl Fn() -> F) {
+    loop {
+        match delete().await {
+            Ok(0) => return,
+            Ok(_) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                tracing::warn!(%error, "old {what} could not be deleted; the next round tries again");
+                return;
+            }
+        }
     }
-    Ok(())
 }

@@ -47,6 +47,9 @@ const SIDE_BY_SIDE: usize = 16;
 /// Deliveries at once in all.
 const AT_ONCE: usize = 128;
 
+/// How many webhooks look for work at once: the others leave the store to those who are served.
+const QUERIES: usize = 2;
+
 /// The most changes that are looked at together; after a crash so many may be sent twice.
 const BATCH: u32 = 64;
 
@@ -116,6 +119,7 @@ pub(crate) async fn deliver(store: Store, sender: Sender, pace: Pace, stop: Canc
     gauge!(LAG).set(0.0);
     let holder = uuid::Uuid::new_v4().to_string();
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
+    let queries = Arc::new(Semaphore::new(QUERIES));
     let mut held: HashMap<i64, Held> = HashMap::new();
     let mut failing = false;
     while !stop.is_cancelled() {
@@ -148,6 +152,7 @@ pub(crate) async fn deliver(store: Store, sender: Sender, pace: Pace, stop: Canc
                             lease,
                             stop: stop.clone(),
                             at_once: Arc::clone(&at_once),
+                            queries: Arc::clone(&queries),
                             lag: Arc::clone(&lag),
                         };
                         let task = tokio::spawn(follower.run());
@@ -193,6 +198,7 @@ struct Follower {
     lease: watch::Receiver<Instant>,
     stop: CancellationToken,
     at_once: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
     lag: Arc<AtomicU64>,
 }
 
@@ -215,10 +221,14 @@ impl Follower {
         let mut written = self.store.written();
         let mut failing = false;
         while !self.stop.is_cancelled() {
+            // Never closed; the others wait here, and not in the queue of those who are served.
+            let turn = self.queries.acquire().await;
             let work = self
                 .store
-                .webhook_work(self.webhook, &self.holder, BATCH, DOWN, Instant::now() + PATIENCE);
-            let paused = match work.await {
+                .webhook_work(self.webhook, &self.holder, BATCH, DOWN, Instant::now() + PATIENCE)
+                .await;
+            drop(turn);
+            let paused = match work {
                 // Another gateway has it, or it was removed.
                 Ok(None) => return,
                 Ok(Some(work)) => {

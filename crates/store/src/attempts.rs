@@ -7,13 +7,13 @@
 use std::{
     ops::DerefMut,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use diesel::{
     Connection, ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection, connection::SimpleConnection,
 };
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::Uuid;
 
 use crate::{
     Error, Result, Store,
@@ -24,6 +24,9 @@ use crate::{
 
 /// How long an attempt can be asked for: many times what any caller waits.
 const KEPT: Duration = Duration::from_secs(5 * 60);
+
+/// How many old attempts are deleted in one transaction.
+const BATCH: u32 = 10_000;
 
 /// How long to wait before it is asked again what became of a transaction.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -59,17 +62,21 @@ impl Attempt {
     /// Finds out what became of the transaction.
     pub(crate) fn fate(&self, connection: &mut PgConnection) -> Result<Fate> {
         let added = diesel::insert_into(dsl::attempts)
-            .values(dsl::id.eq(&self.0))
+            .values((dsl::id.eq(&self.0), dsl::lost.eq(true)))
             .on_conflict_do_nothing()
             .execute(connection)?;
         if added > 0 {
             return Ok(Fate::Lost);
         }
-        let xid = dsl::attempts
+        let (xid, lost) = dsl::attempts
             .filter(dsl::id.eq(&self.0))
-            .select(dsl::xid)
+            .select((dsl::xid, dsl::lost))
             .first(connection)?;
-        Ok(Fate::Committed(xid))
+        // The row may be that of an earlier look, whose answer was lost as well.
+        Ok(match lost {
+            true => Fate::Lost,
+            false => Fate::Committed(xid),
+        })
     }
 }
 
@@ -155,23 +162,21 @@ fn fate<C: DerefMut<Target = Pooled>>(
 }
 
 impl Store {
-    /// Deletes attempts that nobody asks for any more. Gives how many there were.
+    /// Deletes attempts that nobody asks for any more, at most ten thousand. Gives how many there were.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn expire_attempts(&self, deadline: Instant) -> Result<u64> {
-        let Some(before) = SystemTime::now().checked_sub(KEPT) else {
-            return Ok(0);
-        };
-        let since = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let before = Uuid::new_v7(Timestamp::from_unix(NoContext, since.as_secs(), 0));
         self.pool
-            .write(deadline, move |connection| match connection {
+            .write(deadline, |connection| match connection {
                 AnyConnection::Sqlite(_) => Ok(0),
-                AnyConnection::Postgres(connection) => {
-                    let old = dsl::attempts.filter(dsl::id.lt(before.as_bytes().to_vec()));
-                    Ok(diesel::delete(old).execute(connection)? as u64)
-                }
+                // By the clock that made them: those of gateways may differ.
+                AnyConnection::Postgres(connection) => Ok(diesel::sql_query(format!(
+                    "DELETE FROM attempts WHERE ctid = ANY (ARRAY(
+                         SELECT ctid FROM attempts WHERE create_time < now() - interval '{} seconds' LIMIT {BATCH}))",
+                    KEPT.as_secs()
+                ))
+                .execute(connection)? as u64),
             })
             .await
     }

@@ -51,7 +51,11 @@ impl Store {
         };
         let written = self.writer.submit(work, deadline).await?;
         Ok(Registered {
-            customer: written.row.open(&self.sealing, account, &email_key)?,
+            // What was written is written, whether or not it can be read here: it must not look refused.
+            customer: written
+                .row
+                .open(&self.sealing, account, &email_key)
+                .map_err(|error| Error::Unknown(format!("it was made, and cannot be read: {error}")))?,
             created: written.created,
         })
     }

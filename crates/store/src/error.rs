@@ -86,7 +86,7 @@ impl Error {
 }
 
 /// Parts of messages that tell an outage from a defect. diesel gives most of these no kind of their own.
-const OUTAGES: [&str; 22] = [
+const OUTAGES: [&str; 23] = [
     // SQLite, https://www.sqlite.org/rescode.html
     "database is locked",
     "database table is locked",
@@ -111,6 +111,7 @@ const OUTAGES: [&str; 22] = [
     "No space left on device",
     "canceling statement due to",
     "read-only transaction",
+    "recovery is in progress",
     "could not extend file",
 ];
 

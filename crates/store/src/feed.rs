@@ -9,7 +9,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Instant};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
-    Connection, ExpressionMethods, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper,
+    Connection, ExpressionMethods, PgConnection, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper,
     connection::SimpleConnection,
     dsl::sql,
     sql_types::{Bool, Text},
@@ -110,11 +110,19 @@ impl Store {
             .chunks_exact(8)
             .map(|part| part.try_into().map_or(0, i64::from_be_bytes));
         let mut next = || parts.next().unwrap_or_default();
-        Ok(Place {
+        let place = Place {
             epoch: next(),
             xid: next(),
             position: next(),
-        })
+        };
+        match self
+            .pool
+            .read(deadline, move |connection| is_past(connection, place))
+            .await?
+        {
+            true => Ok(place),
+            false => Err(Error::InvalidCursor),
+        }
     }
 
     /// Tells whenever this handle's store has written something, so that whoever waits for changes need not ask often. It
@@ -142,12 +150,17 @@ impl Store {
 /// Makes sure that numbers of transactions mean something: a store that finds itself on another server than the one that
 /// wrote its rows (a dump that was restored elsewhere, a standby that took over, a copy) goes on in the next epoch.
 pub(crate) fn settle_epoch(connection: &mut AnyConnection) -> Result<()> {
-    let AnyConnection::Postgres(connection) = connection else {
-        return Ok(());
-    };
+    match connection {
+        AnyConnection::Sqlite(_) => Ok(()),
+        AnyConnection::Postgres(connection) => settle_epoch_on(connection),
+    }
+}
+
+/// The same, on PostgreSQL.
+pub(crate) fn settle_epoch_on(connection: &mut PgConnection) -> Result<()> {
+    // The timeline that is written, which a checkpoint knows of only later.
     let here: String = diesel::select(sql::<Text>(
-        "(SELECT s.system_identifier::text || ':' || c.timeline_id
-            FROM pg_control_system() s, pg_control_checkpoint() c)",
+        "(SELECT system_identifier::text || ':' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system())",
     ))
     .get_result(connection)?;
     let known: String = feed::table.select(feed::server).first(connection)?;
@@ -171,6 +184,22 @@ pub(crate) fn settle_epoch(connection: &mut AnyConnection) -> Result<()> {
             .execute(connection)?;
         Ok(())
     })
+}
+
+/// Whether a place is not ahead of all that there is: that of a store which was set back to an earlier state may be, and
+/// whoever waited there would miss what comes before it.
+fn is_past(connection: &mut AnyConnection, place: Place) -> Result<bool> {
+    let Place { epoch, xid, position } = place;
+    let is_past = match connection {
+        AnyConnection::Sqlite(_) => format!(
+            "({epoch}, {position}) <= (SELECT f.epoch, (SELECT coalesce(max(position), 0) FROM status_changes) FROM feed f)"
+        ),
+        AnyConnection::Postgres(_) => format!(
+            "({epoch}, {xid}) < (SELECT f.epoch, pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM feed f)
+             AND {position} <= (SELECT coalesce(max(position), 0) FROM status_changes)"
+        ),
+    };
+    Ok(diesel::select(sql::<Bool>(&is_past)).get_result(connection)?)
 }
 
 /// Confirms that the principal's right still holds.
@@ -370,7 +399,18 @@ pub(crate) fn with_customers(
     let customers: HashMap<i64, Customer> = rows
         .into_iter()
         .filter(|(of, ..)| *of == account)
-        .map(|(_, email_key, row)| Ok((row.id, row.open(sealing, account, &email_key)?)))
+        .filter_map(|(_, email_key, row)| {
+            let id = row.id;
+            match row.open(sealing, account, &email_key) {
+                Ok(customer) => Some(Ok((id, customer))),
+                // One that is damaged must not hold up all others: its changes come without it.
+                Err(Error::Internal(message)) => {
+                    tracing::error!(customer = id, message, "a change is handed out without its customer");
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            }
+        })
         .collect::<Result<_>>()?;
     Ok(changes
         .into_iter()

@@ -91,6 +91,7 @@ diesel::table! {
     attempts (id) {
         id -> Binary,
         xid -> BigInt,
+        lost -> Bool,
     }
 }
 

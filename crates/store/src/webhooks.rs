@@ -877,11 +877,11 @@ fn queue(
 ) -> Result<()> {
     use webhook_deliveries::dsl;
 
-    let (attempts, first, next, error) = match outcome {
+    let (attempts, next, error) = match outcome {
         DeliveryOutcome::Failed { error, retry } => {
-            (tried(delivery), now, now.saturating_add(micros(*retry)), error.as_str())
+            (tried(delivery), now.saturating_add(micros(*retry)), error.as_str())
         }
-        _ => (0, 0, now, ""),
+        _ => (0, now, ""),
     };
     let change = &delivery.item.change;
     let row = (
@@ -889,7 +889,8 @@ fn queue(
         dsl::position.eq(change.place.position),
         dsl::customer_id.eq(change.customer),
         dsl::attempts.eq(attempts),
-        dsl::first_time.eq(first),
+        // Also of what stands behind another one: it is not to wait for days after that was given up.
+        dsl::first_time.eq(now),
         dsl::next_time.eq(next),
         dsl::parked.eq(false),
         dsl::last_error.eq(error),

@@ -49,10 +49,15 @@ INSERT INTO feed (id, name, epoch, server) VALUES (1, replace(gen_random_uuid():
 -- by then, the transaction was committed; if not, it never will be.
 CREATE TABLE attempts (
     -- A UUID that sorts by time.
-    id  BYTEA  PRIMARY KEY,
+    id          BYTEA       PRIMARY KEY,
     -- The transaction: the `attempt` of the rows of status_changes that it wrote.
-    xid BIGINT NOT NULL DEFAULT pg_current_xact_id()::text::bigint
+    xid         BIGINT      NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    -- Whether the row was added by who lost the transaction: then it was not committed.
+    lost        BOOLEAN     NOT NULL DEFAULT false,
+    create_time TIMESTAMPTZ NOT NULL DEFAULT now()
 );
+-- Rows are added in the order of their times, so that a few entries tell where the old ones are.
+CREATE INDEX attempts_by_time ON attempts USING brin (create_time);
 
 -- What was answered to writing calls that came with a key of their caller's. Kept for a day.
 CREATE TABLE idempotency_keys (

@@ -17,7 +17,7 @@ use crate::{
     Authority, Change, Error, Result,
     attempts::{Attempt, Fate},
     connection::Connector,
-    model,
+    feed, model,
     puts::{self, Held, Outcome, Wanted},
     schema::status_changes,
     sealing::Sealing,
@@ -60,18 +60,20 @@ impl Applier {
     fn run<T>(&mut self, work: impl FnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
         let open = || {
             let mut connection = self.connector.connect_postgres(&self.url)?;
+            // It may be another server than the last one.
+            feed::settle_epoch_on(&mut connection)?;
             // The plan is kept for the life of the connection, and may be made while the tables are still small.
             connection
                 .batch_execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")?;
             Ok(connection)
         };
-        let now = Instant::now();
-        let is_idle = now.saturating_duration_since(std::mem::replace(&mut self.used, now)) > IDLE;
         // A connection that died while nobody used it would leave open what became of the next batch.
-        if is_idle && !self.connection.is_alive() {
+        if self.used.elapsed() > IDLE && !self.connection.is_alive() {
             self.connection = Kept(None);
         }
-        self.connection.run(open, work)
+        let result = self.connection.run(open, work);
+        self.used = Instant::now();
+        result
     }
 }
 
@@ -196,8 +198,8 @@ fn made(connection: &mut PgConnection, work: &Work, xid: i64) -> Result<Outcome>
     };
     let looked: Option<Looked> = look.get_result(connection).optional()?;
     let Some(row) = looked.and_then(Looked::found) else {
-        // Refused then, or erased since.
-        return Ok(Outcome::Settled(Err(Error::CustomerNotFound)));
+        // There was none, or it was changed and has been erased since: nothing tells which.
+        return Ok(Outcome::Settled(Err(Error::Unknown("the customer is gone".to_owned()))));
     };
     let change: Option<(i64, i16, i64)> = dsl::status_changes
         .filter(dsl::customer_id.eq(row.id))
@@ -230,7 +232,7 @@ impl Kept<PgConnection> {
     fn is_alive(&mut self) -> bool {
         self.0
             .as_mut()
-            .is_some_and(|connection| connection.batch_execute("").is_ok())
+            .is_some_and(|connection| connection.batch_execute("SELECT 1").is_ok())
     }
 }
 
