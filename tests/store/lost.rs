@@ -164,7 +164,7 @@ fn what_is_lost_again_while_it_is_looked_up_is_not_taken_for_made() {
                 .put_customer(bench.wanted(new_customer(&email)), soon())
                 .await
                 .unwrap();
-            assert_eq!(proxy.losses(), 2 * number + 2);
+            assert_eq!(proxy.losses(), 4 * number + 2);
             assert!(answer.created, "{loss:?}");
             assert_eq!(bench.customer(&email).await, answer.customer, "{loss:?}");
 
