@@ -303,7 +303,7 @@ fn listen(backend: Backend, format: &str, set_up: fn(Database) -> Database) {
         // What is looked for could be there: the log is full, in its format, and knows the requests by their ids.
         assert!(output.err.lines().all(|line| format != "json" || line.starts_with('{')));
         let ids: &[&str] = match name {
-            "facade" => &["privacy-profile", "privacy-table"],
+            "facade" => &["privacy-table"],
             _ => &[
                 "privacy-outage-near",
                 "privacy-outage-far",

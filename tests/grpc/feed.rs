@@ -173,8 +173,11 @@ fn a_stream_goes_on_behind_its_cursor_or_with_what_is_new() {
         let (_served, client) = served(backend);
         let mut first = Watching::begin(&client, "", false).unwrap();
         assert_eq!(versions(&first.changes(1)), [1]);
+        let behind_one = first.cursor.clone();
         set(&client, S::Pass);
         set(&client, S::Fail);
+        // On PostgreSQL, other tests' transactions may hold them back for a while; what is held back counts as new.
+        assert_eq!(versions(&first.changes(2)), [2, 3]);
         // What comes at once of a stream with only new changes is its cursor.
         let mut new = Watching::begin(&client, "", true).unwrap();
         assert_eq!(new.next().unwrap(), [], "{backend}");
@@ -182,7 +185,7 @@ fn a_stream_goes_on_behind_its_cursor_or_with_what_is_new() {
         set(&client, S::Pending);
         assert_eq!(versions(&new.changes(1)), [4], "{backend}");
 
-        let mut resumed = Watching::begin(&client, &first.cursor, false).unwrap();
+        let mut resumed = Watching::begin(&client, &behind_one, false).unwrap();
         assert_eq!(versions(&resumed.changes(3)), [2, 3, 4], "{backend}");
         let mut resumed = Watching::begin(&client, &begun, false).unwrap();
         assert_eq!(versions(&resumed.changes(1)), [4], "{backend}");
