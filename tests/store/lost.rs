@@ -198,7 +198,8 @@ fn a_connection_that_was_idle_is_used_again() {
                 bench.set(email, status).await.unwrap();
             }
             sql.number(
-                "(SELECT count(*) * 10000000000 + sum(pid) FROM pg_stat_activity WHERE datname = current_database())",
+                "(SELECT count(*) * 10000000000 + sum(pid) FROM pg_stat_activity
+                  WHERE datname = current_database() AND query LIKE 'WITH input%')",
             )
         };
         let before = connections(Status::Pass).await;
