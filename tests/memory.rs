@@ -26,15 +26,14 @@ fn many_large_bodies_at_once_stay_within_the_documented_memory() {
         let body = Arc::new(large_body());
         let replies = at_once(&gateway, &body);
         let count = |status| replies.iter().flatten().filter(|reply| reply.status == status).count();
-        // On a machine that has other things to do, one may come too late.
-        let (served, refused, late) = (count(200), count(503), count(408) + count(504));
+        let (served, refused) = (count(200), count(503));
         assert_eq!(
-            served + refused + late,
+            served + refused,
             CLIENTS,
-            "{backend}: {served} served, {refused} refused, {late} late"
+            "{backend}: {served} served, {refused} refused"
         );
         assert!(
-            served + late >= 4 && served > 0,
+            served >= 4,
             "{backend}: {served} were served, and the budget has room for six"
         );
         assert!(refused > 0, "{backend}: nobody was refused, so nothing was bounded");
