@@ -13,6 +13,7 @@ mod accounts;
 mod cli;
 mod contract;
 mod crash;
+mod edge;
 mod feed_chaos;
 mod grpc;
 mod linearizability;

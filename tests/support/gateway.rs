@@ -11,7 +11,15 @@ use super::{Connection, Database, Reply};
 
 /// The program, as cargo has built it for these tests.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dcams-gateway"));
+    program_at(BUILT)
+}
+
+/// Where that is.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_dcams-gateway");
+
+/// A program that was built elsewhere.
+pub fn program_at(path: &str) -> Command {
+    let mut command = Command::new(path);
     // What the machine's user has set is not what is tested.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DCAMS_")) {
         command.env_remove(name);
@@ -49,9 +57,13 @@ impl Output {
 
 /// Runs a command of the program on a database, with a standard input.
 pub fn dcams(database: &Database, arguments: &[&str], input: &str) -> Output {
-    let mut command = program();
-    command.args(database.arguments()).args(arguments);
-    run(command.current_dir(database.path("")), input)
+    dcams_of(program(), database, arguments, input)
+}
+
+/// The same, of another program.
+pub fn dcams_of(mut program: Command, database: &Database, arguments: &[&str], input: &str) -> Output {
+    program.args(database.arguments()).args(arguments);
+    run(program.current_dir(database.path("")), input)
 }
 
 /// Runs a command with a standard input.
@@ -93,12 +105,16 @@ impl Gateway {
 
     /// The same, with gRPC on an address that was chosen before.
     pub fn start_at(database: &Database, grpc: SocketAddr, arguments: &[&str]) -> Self {
-        let mut command = program();
-        command
+        Self::start_of(program(), database, grpc, arguments)
+    }
+
+    /// The same, of another program.
+    pub fn start_of(mut program: Command, database: &Database, grpc: SocketAddr, arguments: &[&str]) -> Self {
+        program
             .arg("serve")
             .args(database.arguments())
             .args(["--grpc-addr", &grpc.to_string()]);
-        Self::spawn(command.args(arguments).current_dir(database.path("")))
+        Self::spawn(program.args(arguments).current_dir(database.path("")))
     }
 
     /// Starts a facade alone in front of the gRPC face of another.

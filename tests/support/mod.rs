@@ -2,7 +2,7 @@
 
 mod cluster;
 mod faults;
-mod gateway;
+pub mod gateway;
 mod golden;
 mod http;
 mod proxy;

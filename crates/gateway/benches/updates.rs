@@ -1,7 +1,8 @@
 //! What group commit is worth, and what encryption costs: `updateStatus` over REST, many changes in a transaction against
 //! one transaction for each, in clear text and encrypted, by the same program, in turn, on both stores; then imports of a
 //! small and a large file, and what a stream of the feed costs and how late it is. Prints tables; `--write` puts them into
-//! BENCHMARKS.md as well; `--feed` measures the feed alone.
+//! BENCHMARKS.md as well, between its marks; `--feed` measures the feed alone; `--against PROGRAM` only group commit, by
+//! this program and by another build of it, in turn: what a change to it has cost.
 //!
 //! Every reply is checked, and every request changes a status, so that each one writes two rows and waits for the disk.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -18,7 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Backend, Cluster, Database, Durability, Gateway, dcams, post, program};
+use support::{
+    Backend, Cluster, Database, Durability, Gateway, dcams,
+    gateway::{BUILT, dcams_of, program_at},
+    post, program,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -28,9 +33,15 @@ const CONNECTIONS: usize = 64;
 const CUSTOMERS: usize = 10_000;
 const ROUNDS: usize = 3;
 
+/// What stands in BENCHMARKS.md around what is written there by this.
+const BEGIN: &str = "<!-- made by the benchmark: begin -->\n";
+const END: &str = "<!-- made by the benchmark: end -->\n";
+
 /// What is measured: a name, a store, and how the program writes to it.
 struct Subject {
     name: &'static str,
+    /// The path of the program.
+    program: String,
     database: Database,
     arguments: &'static [&'static str],
     rounds: Vec<Round>,
@@ -54,16 +65,11 @@ fn main() {
     let seconds = if has("--quick") { 2 } else { 8 };
 
     let cluster = Cluster::start(Durability::Full);
-    let subject = |name, database: Database, arguments| {
-        seed(&database);
-        Subject {
-            name,
-            database,
-            arguments,
-            rounds: Vec::new(),
-            places: [0; CONNECTIONS],
-        }
-    };
+    if let Some(at) = arguments.iter().position(|argument| argument == "--against") {
+        let other = arguments.get(at + 1).expect("--against needs the path of a program");
+        return against(&cluster, other, seconds);
+    }
+    let subject = |name, database, arguments| Subject::new(name, BUILT, database, arguments);
     let mut subjects = [
         subject("SQLite, group commit", Backend::Sqlite.database(), &[]),
         subject(
@@ -97,15 +103,7 @@ fn main() {
         let followed = [followed(&mut subjects[0], seconds), followed(&mut subjects[4], seconds)];
         return println!("{}", feed(&followed));
     }
-    for _ in 0..ROUNDS {
-        for subject in &mut subjects {
-            let gateway = Gateway::start(&subject.database, subject.arguments);
-            load(&gateway, &mut subject.places, Duration::from_secs(1));
-            let round = load(&gateway, &mut subject.places, Duration::from_secs(seconds));
-            subject.rounds.push(round);
-            gateway.stop();
-        }
-    }
+    in_turn(&mut subjects, seconds);
     let followed = [followed(&mut subjects[0], seconds), followed(&mut subjects[4], seconds)];
     let mut report = report(&subjects, seconds);
     report += &feed(&followed);
@@ -113,11 +111,68 @@ fn main() {
     report += &imports(&[million / 20, million]);
     println!("{report}");
     if has("--write") {
-        fs::write(
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../BENCHMARKS.md"),
-            report,
-        )
-        .unwrap();
+        // What people have written stands around it.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../BENCHMARKS.md");
+        let before = fs::read_to_string(&path).unwrap();
+        let (head, rest) = before.split_once(BEGIN).expect("the mark of its beginning");
+        let (_, foot) = rest.split_once(END).expect("the mark of its end");
+        fs::write(&path, format!("{head}{BEGIN}\n{report}{END}{foot}")).unwrap();
+    }
+}
+
+impl Subject {
+    /// A store with an account and its customers, made by the program that is measured on it.
+    fn new(name: &'static str, program: &str, database: Database, arguments: &'static [&'static str]) -> Self {
+        let run = |arguments: &[&str], input: &str| {
+            dcams_of(program_at(program), &database, arguments, input).ok();
+        };
+        run(&["account", "create", "bench", "--password-stdin"], "bench password");
+        let file = database.file("customers.csv", csv(CUSTOMERS));
+        run(
+            &["customer", "import", file.to_str().unwrap(), "--account", "bench"],
+            "",
+        );
+        Self {
+            name,
+            program: program.to_owned(),
+            database,
+            arguments,
+            rounds: Vec::new(),
+            places: [0; CONNECTIONS],
+        }
+    }
+
+    fn start(&self) -> Gateway {
+        let any = ([127, 0, 0, 1], 0).into();
+        Gateway::start_of(program_at(&self.program), &self.database, any, self.arguments)
+    }
+}
+
+/// Measures each, a round after the other.
+fn in_turn(subjects: &mut [Subject], seconds: u64) {
+    for _ in 0..ROUNDS {
+        for subject in &mut *subjects {
+            let gateway = subject.start();
+            load(&gateway, &mut subject.places, Duration::from_secs(1));
+            let round = load(&gateway, &mut subject.places, Duration::from_secs(seconds));
+            subject.rounds.push(round);
+            gateway.stop();
+        }
+    }
+}
+
+/// Measures this program and another build of it.
+fn against(cluster: &Cluster, other: &str, seconds: u64) {
+    let mut subjects = [
+        Subject::new("SQLite, this program", BUILT, Backend::Sqlite.database(), &[]),
+        Subject::new("SQLite, the other", other, Backend::Sqlite.database(), &[]),
+        Subject::new("PostgreSQL, this program", BUILT, Database::on(cluster), &[]),
+        Subject::new("PostgreSQL, the other", other, Database::on(cluster), &[]),
+    ];
+    in_turn(&mut subjects, seconds);
+    println!("{}", table(&subjects));
+    for pair in subjects.chunks(2) {
+        println!("- {}", share(&pair[0], &pair[1]));
     }
 }
 
@@ -140,7 +195,7 @@ fn followed(subject: &mut Subject, seconds: u64) -> Followed {
         lags: Vec::new(),
     };
     for _ in 0..ROUNDS {
-        let gateway = Gateway::start(&subject.database, subject.arguments);
+        let gateway = subject.start();
         let mut load = |seconds| load(&gateway, &mut subject.places, Duration::from_secs(seconds));
         load(1);
         followed.alone.push(load(seconds).rate);
@@ -235,23 +290,6 @@ fn feed(followed: &[Followed]) -> String {
         );
     }
     text
-}
-
-/// An account and its customers.
-fn seed(database: &Database) {
-    dcams(
-        database,
-        &["account", "create", "bench", "--password-stdin"],
-        "bench password",
-    )
-    .ok();
-    let file = database.file("customers.csv", csv(CUSTOMERS));
-    dcams(
-        database,
-        &["customer", "import", file.to_str().unwrap(), "--account", "bench"],
-        "",
-    )
-    .ok();
 }
 
 /// A file of so many customers.
@@ -356,55 +394,70 @@ fn processor_time(pid: u32) -> Duration {
 }
 
 fn report(subjects: &[Subject], seconds: u64) -> String {
-    let median = |of: &dyn Fn(&Round) -> f64, subject: &Subject| {
-        let mut values: Vec<f64> = subject.rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        (values[values.len() / 2], values[0], values[values.len() - 1])
-    };
-    let at = |round: &Round, share: f64| {
-        round.latencies[((round.latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
-    };
     let cores = std::thread::available_parallelism().unwrap();
     let mut text = format!(
-        "# Benchmarks\n\n\
-         `updateStatus` over REST, every request a change with its history row, {CONNECTIONS} keep-alive connections, \
+        "`updateStatus` over REST, every request a change with its history row, {CONNECTIONS} keep-alive connections, \
          {CUSTOMERS} customers, {cores} cores with the load generator and PostgreSQL on the same ones, SQLite with \
          `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit` on. Medians of {ROUNDS} rounds of \
          {seconds} s in turn (lowest to highest). Made by:\n\n\
-         ```\ncargo bench -p dcams-gateway --bench updates -- --write\n```\n\n\
-         | store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request |\n\
-         |---|---|---|---|---|---|\n"
+         ```\ncargo bench -p dcams-gateway --bench updates -- --write\n```\n\n"
     );
-    for subject in subjects {
-        let (rate, low, high) = median(&|round| round.rate, subject);
-        let _ = writeln!(
-            text,
-            "| {} | {rate:.0} ({low:.0} to {high:.0}) | {:.2} | {:.2} | {:.2} | {:.0} |",
-            subject.name,
-            median(&|round| at(round, 0.5), subject).0,
-            median(&|round| at(round, 0.99), subject).0,
-            median(&|round| at(round, 0.999), subject).0,
-            median(&|round| round.cpu, subject).0,
-        );
-    }
+    text += &table(subjects);
     text.push('\n');
-    let rate = |subject| median(&|round: &Round| round.rate, subject).0;
     for (group, alone) in [(0, 2), (0, 3), (4, 6)] {
         let _ = writeln!(
             text,
             "- {} reaches **{:.1} times** {}.",
             subjects[group].name,
-            rate(&subjects[group]) / rate(&subjects[alone]),
+            subjects[group].rate() / subjects[alone].rate(),
             subjects[alone].name,
         );
     }
     for (clear, encrypted) in [(0, 1), (4, 5)] {
+        let _ = writeln!(text, "- {}", share(&subjects[encrypted], &subjects[clear]));
+    }
+    text
+}
+
+/// How much of another's rate one reaches.
+fn share(one: &Subject, other: &Subject) -> String {
+    let share = one.rate() / other.rate() * 100.0;
+    format!("{} reaches **{share:.0} %** of {}.", one.name, other.name)
+}
+
+impl Subject {
+    /// Median, least and most of the rounds.
+    fn median(&self, of: impl Fn(&Round) -> f64) -> (f64, f64, f64) {
+        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        (values[values.len() / 2], values[0], values[values.len() - 1])
+    }
+
+    /// Requests a second.
+    fn rate(&self) -> f64 {
+        self.median(|round| round.rate).0
+    }
+}
+
+/// What each came to.
+fn table(subjects: &[Subject]) -> String {
+    let at = |round: &Round, share: f64| {
+        round.latencies[((round.latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
+    };
+    let mut text = String::from(
+        "| store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for subject in subjects {
+        let (rate, low, high) = subject.median(|round| round.rate);
         let _ = writeln!(
             text,
-            "- {} reaches **{:.0} %** of {}.",
-            subjects[encrypted].name,
-            rate(&subjects[encrypted]) / rate(&subjects[clear]) * 100.0,
-            subjects[clear].name,
+            "| {} | {rate:.0} ({low:.0} to {high:.0}) | {:.2} | {:.2} | {:.2} | {:.0} |",
+            subject.name,
+            subject.median(|round| at(round, 0.5)).0,
+            subject.median(|round| at(round, 0.99)).0,
+            subject.median(|round| at(round, 0.999)).0,
+            subject.median(|round| round.cpu).0,
         );
     }
     text

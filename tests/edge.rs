@@ -1,0 +1,1 @@
+//! What stands between the faces and the world: limits, TLS, tokens, telemetry, configuration.
