@@ -109,15 +109,24 @@ impl Client {
         Self::with_window(address, None)
     }
 
+    /// The same, of a server that may not be there any more.
+    pub fn try_bare(address: SocketAddr) -> Option<Self> {
+        Self::try_with_window(address, None)
+    }
+
     /// The same, with no more room for what a stream has sent and nobody has read than this.
     pub fn with_window(address: SocketAddr, window: Option<u32>) -> Self {
+        Self::try_with_window(address, window).unwrap()
+    }
+
+    fn try_with_window(address: SocketAddr, window: Option<u32>) -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
         let connection = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let stream = tokio::net::TcpStream::connect(address).await.ok()?;
             // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
             stream.set_nodelay(true).unwrap();
             let stream = TokioIo::new(stream);
@@ -125,16 +134,16 @@ impl Client {
                 .initial_stream_window_size(window)
                 .handshake(stream)
                 .await
-                .unwrap();
+                .ok()?;
             tokio::spawn(driver);
-            Connection(sender)
-        });
-        Self {
+            Some(Connection(sender))
+        })?;
+        Some(Self {
             runtime,
             connection,
             origin: format!("http://{address}").parse().unwrap(),
             pool: DescriptorPool::new(),
-        }
+        })
     }
 
     /// What a generated client is made from.

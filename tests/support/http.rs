@@ -22,7 +22,11 @@ pub struct Reply {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// One that was made elsewhere.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         // A test fails rather than hangs.
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

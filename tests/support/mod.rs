@@ -5,6 +5,7 @@ mod faults;
 pub mod gateway;
 mod golden;
 mod http;
+pub mod memory;
 mod proxy;
 mod seed;
 mod session;

@@ -1,6 +1,7 @@
 //! The command line: every command, flag and environment variable there is.
 
 mod commands;
+mod limits;
 mod serve;
 mod values;
 
@@ -17,7 +18,7 @@ use clap::{
 };
 use store::{Keys, Location, Migrate, Store};
 
-pub(crate) use self::{commands::*, serve::*};
+pub(crate) use self::{commands::*, limits::*, serve::*};
 use crate::ring::{Source, VARIABLE};
 
 /// What the options of every command stand under.

@@ -1,10 +1,11 @@
 //! `serve`: puts the parts together, tells where they listen, and stops them in order.
 
-use std::{io::Write, net::SocketAddr, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use credentials::Credentials;
 use grpc::{Readiness, StreamSettings};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,9 +13,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     audit,
-    cli::{ServeOptions, StoreOptions},
+    cli::{ConnectionLimits, ServeOptions, StoreOptions},
     demo, housekeeping,
-    listener::{Listener, Protocol},
+    listener::{Listener, Protocol, Stop},
     ops::{self, Ready},
     peer::TrustedProxies,
     retention, telemetry, webhooks,
@@ -38,10 +39,12 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         );
     }
     let metrics = telemetry::metrics()?;
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
+    let limits = Arc::new(options.connections.clone());
+    allow_descriptors(&limits);
     let trusted = TrustedProxies::new(options.trusted_proxies.clone());
     let bind = async |name: &str, address: SocketAddr, protocol: Protocol| {
-        Listener::bind(name, address, protocol, trusted.clone(), options.max_connections).await
+        Listener::bind(name, address, protocol, trusted.clone(), Arc::clone(&limits)).await
     };
     let rest = bind("REST", options.rest_addr, Protocol::Http1).await?;
     let ops = bind("ops", options.ops_addr, Protocol::Http1).await?;
@@ -60,7 +63,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             lines.push(format!("calls  gRPC at {uri}"));
             (
                 proto::client(channel.clone()),
-                Ready::Upstream(channel, stop.clone()),
+                Ready::Upstream(channel, stop.announced.clone()),
                 None,
             )
         }
@@ -85,39 +88,50 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let service = grpc::service(
                 store.clone(),
                 credentials,
-                &grpc_settings(&options, budget.clone(), stop.clone()),
+                &grpc_settings(&options, budget.clone(), stop.now.clone()),
             );
-            let readiness = Readiness::new(store.clone(), stop.clone());
+            let readiness = Readiness::new(store.clone(), stop.announced.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
-            tasks.spawn(audit::seal(store.clone(), stop.clone()));
-            tasks.spawn(housekeeping::run(store.clone(), stop.clone()));
+            tasks.spawn(audit::seal(store.clone(), stop.now.clone()));
+            tasks.spawn(housekeeping::run(store.clone(), stop.now.clone()));
             if let Some(age) = options.retain_documents_for {
-                tasks.spawn(retention::run(store.clone(), age, stop.clone()));
+                tasks.spawn(retention::run(store.clone(), age, stop.now.clone()));
             }
             let pace = webhooks::Pace::new(
                 Duration::from_millis(options.webhook_lease.into()),
                 options.webhook_tempo,
             );
             let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
-            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.clone()));
+            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.now.clone()));
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
     tasks.spawn(rest.serve(rest::router(client, rest_settings(&options), budget), stop.clone()));
     // The probes answer until everything else has ended.
-    let ops_stop = CancellationToken::new();
+    let ops_stop = Stop::default();
     let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
     announce(&lines)?;
 
     signals.asked().await;
-    tracing::info!("stopping: work under way has {} s to end", options.drain.as_secs());
-    stop.cancel();
+    // First of all it says that it is not ready.
+    stop.announced.cancel();
+    let (delay, drain) = (options.drain_delay, options.drain);
+    if !delay.is_zero() {
+        tracing::info!("stopping in {} s, and not ready from now on", delay.as_secs());
+    }
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        // Whoever asks again does not want to wait for it.
+        () = signals.asked() => {}
+    }
+    tracing::info!("stopping: work under way has {} s to end", drain.as_secs());
+    stop.now.cancel();
     tasks.close();
     let in_order = tokio::select! {
-        ended = tokio::time::timeout(options.drain, async {
+        ended = tokio::time::timeout(drain, async {
             tasks.wait().await;
-            ops_stop.cancel();
+            ops_stop.now.cancel();
             let _ = ops.await;
             // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
             // waits for a write that is under way.
@@ -164,7 +178,10 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
             ..StreamSettings::default()
         },
         stop,
-        ..grpc::Settings::default()
+        message_limit: options.calls.body_limit,
+        deadline: options.calls.deadline,
+        deadline_limit: options.calls.deadline_limit,
+        unread: options.connections.write_timeout,
     }
 }
 
@@ -172,7 +189,30 @@ fn rest_settings(options: &ServeOptions) -> rest::Settings {
     rest::Settings {
         // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
         document_body_limit: options.documents.limit.saturating_mul(14) / 5,
-        ..rest::Settings::default()
+        body_limit: options.calls.body_limit,
+        body_timeout: options.calls.body_timeout,
+        handler_timeout: options.calls.deadline.min(options.calls.deadline_limit),
+    }
+}
+
+/// Lets the process have as many descriptors as it may, since shells and systemd give 1,024 to begin with, and says if those
+/// are not enough for all connections.
+fn allow_descriptors(limits: &ConnectionLimits) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // None is no limit. If it cannot be raised, what was allowed is.
+    let allowed = match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.maximum,
+        Err(_) => getrlimit(Resource::Nofile).current,
+    };
+    let needed = limits.max_connections.get() as u64;
+    if let Some(allowed) = allowed
+        && allowed < needed
+    {
+        tracing::warn!(
+            "the process may have {allowed} open files, and --max-connections alone needs {needed}: raise `ulimit -n`, or \
+             LimitNOFILE= of systemd"
+        );
     }
 }
 
