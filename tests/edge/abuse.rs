@@ -1,14 +1,10 @@
 //! HTTP/2 clients that mean harm: each is cut off before it costs much, and nobody else is.
 
-use std::{
-    io::Write,
-    net::SocketAddr,
-    thread,
-};
+use std::{io::Write, net::SocketAddr, thread};
 
 use super::http2::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, call, frame, header,
-    settings_frame,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, call,
+    frame, header, settings_frame,
 };
 use crate::{
     grpc::{
@@ -107,8 +103,12 @@ fn headers_without_an_end_are_too_long() {
 
 #[test]
 fn pings_and_settings_without_end_are_too_many() {
-    flood("PING", &[], |number| frame(PING, 0, 0, &u64::from(number).to_be_bytes()));
-    flood("PING answers", &[], |number| frame(PING, ACK, 0, &u64::from(number).to_be_bytes()));
+    flood("PING", &[], |number| {
+        frame(PING, 0, 0, &u64::from(number).to_be_bytes())
+    });
+    flood("PING answers", &[], |number| {
+        frame(PING, ACK, 0, &u64::from(number).to_be_bytes())
+    });
     flood("SETTINGS", &[], |number| settings_frame(&[(4, 65_535 + number % 2)]));
     flood("empty SETTINGS", &[], |_| frame(SETTINGS, 0, 0, &[]));
 }
@@ -117,7 +117,9 @@ fn pings_and_settings_without_end_are_too_many() {
 fn other_frames_that_ask_for_nothing_are_too_many() {
     const PRIORITY: u8 = 2;
 
-    flood("WINDOW_UPDATE", &[], |_| frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()));
+    flood("WINDOW_UPDATE", &[], |_| {
+        frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())
+    });
     flood("PRIORITY", &[], |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 16]));
     flood("unknown frames", &[], |_| frame(0xfa, 0, 0, b"whatever"));
     let begin = frame(HEADERS, END_HEADERS, 1, &call("GetStatus", "USERNAME:PASSWORD"));
@@ -128,7 +130,9 @@ fn other_frames_that_ask_for_nothing_are_too_many() {
 fn calls_over_the_limit_that_are_sent_all_the_same_are_too_many() {
     // They never send their message, so that all stay open.
     let headers = call("GetStatus", "USERNAME:PASSWORD");
-    flood("streams", &[], move |number| frame(HEADERS, END_HEADERS, stream(number), &headers));
+    flood("streams", &[], move |number| {
+        frame(HEADERS, END_HEADERS, stream(number), &headers)
+    });
 }
 
 /// What a lively client does is none of that.

@@ -24,7 +24,8 @@ use crate::{
 };
 
 const CREDENTIALS: &str = "USERNAME:PASSWORD";
-const READ: &str = r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
+const READ: &str =
+    r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
 
 fn update(client: &Client, email: &str, status: S) -> Result<UpdateStatusResponse, Status> {
     let message = UpdateStatusRequest {
@@ -91,7 +92,10 @@ fn a_grpc_client_is_told_to_go_away_and_its_call_is_answered() {
             let call = scope.spawn(|| update(&client, "test@veratad.com", S::Fail));
             eventually("the call is under way", || {
                 let metrics = gateway.get("/metrics");
-                metrics.text().lines().any(|line| line == "dcams_write_batch_size_count 1")
+                metrics
+                    .text()
+                    .lines()
+                    .any(|line| line == "dcams_write_batch_size_count 1")
             });
             gateway.signal("TERM");
             let mut told = 0;
@@ -139,7 +143,9 @@ const TRIES: usize = 50;
 fn gateways_that_are_restarted_in_turn_fail_no_request() {
     let database = Backend::Postgres.database();
     database.create_account("USERNAME", "PASSWORD");
-    let rows: String = (0..CLIENTS * 2).map(|number| format!("c{number}@example.com\n")).collect();
+    let rows: String = (0..CLIENTS * 2)
+        .map(|number| format!("c{number}@example.com\n"))
+        .collect();
     database.import("USERNAME", &format!("email\n{rows}"));
     let mut gateways = [Gateway::start(&database, &[]), Gateway::start(&database, &[])];
     let addresses = Addresses {
@@ -168,12 +174,19 @@ fn gateways_that_are_restarted_in_turn_fail_no_request() {
         done.is_over.store(true, Ordering::Relaxed);
         restarts.unwrap();
     });
-    assert!(done.closes.load(Ordering::Relaxed) > 0, "no client has noticed anything");
+    assert!(
+        done.closes.load(Ordering::Relaxed) > 0,
+        "no client has noticed anything"
+    );
 }
 
 /// Waits until each client has been answered a few times more.
 fn all_go_on(done: &Done) {
-    let count = || done.requests.each_ref().map(|requests| requests.load(Ordering::Relaxed));
+    let count = || {
+        done.requests
+            .each_ref()
+            .map(|requests| requests.load(Ordering::Relaxed))
+    };
     let before = count();
     eventually("every client is served", || {
         std::iter::zip(before, count()).all(|(before, now)| now >= before + 20)
@@ -219,7 +232,11 @@ fn legacy_client(number: usize, addresses: &Addresses, done: &Done) {
         });
         let reply = reply.expect("every connection was closed");
         assert_eq!(reply.status, 200, "{}", reply.text());
-        assert!(reply.text().ends_with(&format!("\"status\":\"{status}\"}}}}")), "{}", reply.text());
+        assert!(
+            reply.text().ends_with(&format!("\"status\":\"{status}\"}}}}")),
+            "{}",
+            reply.text()
+        );
         done.requests[number].fetch_add(1, Ordering::Relaxed);
         if done.is_over.load(Ordering::Relaxed) {
             return;

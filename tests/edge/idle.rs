@@ -11,7 +11,8 @@ const CONNECTIONS: usize = 10_000;
 /// What all of them may take of memory on a face.
 const MOST_MIB: u64 = 150;
 
-const READ: &str = r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
+const READ: &str =
+    r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
 
 #[test]
 fn ten_thousand_idle_connections_on_each_face_take_little_memory() {
@@ -23,7 +24,15 @@ fn ten_thousand_idle_connections_on_each_face_take_little_memory() {
     };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
 
-    let arguments = ["--demo", "--connections-per-address", "100000", "--idle-timeout", "1h", "--head-timeout", "1h"];
+    let arguments = [
+        "--demo",
+        "--connections-per-address",
+        "100000",
+        "--idle-timeout",
+        "1h",
+        "--head-timeout",
+        "1h",
+    ];
     let start = || {
         let gateway = Gateway::start(&Backend::Sqlite.database(), &arguments);
         // What it takes when it is served.

@@ -20,7 +20,8 @@ use crate::{
 
 const CREDENTIALS: &str = "USERNAME:PASSWORD";
 const EMAIL: &str = "test@veratad.com";
-const READ: &str = r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
+const READ: &str =
+    r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
 const UPDATE: &str = r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"FAIL"}}"#;
 
 fn started(database: &Database, arguments: &[&str]) -> Gateway {
@@ -129,7 +130,10 @@ fn a_call_has_a_deadline_that_it_does_not_name_and_none_that_is_longer_than_may_
 
 /// Connects from an address of this machine.
 fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let stream = runtime.block_on(async {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
@@ -200,7 +204,9 @@ fn a_stream_ends_in_order_when_its_connection_is_old_and_goes_on_over_another() 
                 status: status.into(),
                 ..UpdateStatusRequest::default()
             };
-            client.block_on(generated(client).update_status(with(CREDENTIALS, message))).unwrap();
+            client
+                .block_on(generated(client).update_status(with(CREDENTIALS, message)))
+                .unwrap();
         };
         let client = Client::bare(gateway.grpc.unwrap());
         let mut watching = Watching::begin_as(&client, CREDENTIALS, "", true).unwrap();
@@ -211,7 +217,10 @@ fn a_stream_ends_in_order_when_its_connection_is_old_and_goes_on_over_another() 
             }
         };
         assert_eq!(end.code(), Code::Unavailable, "{end:?}");
-        assert!(tonic_types::StatusExt::get_details_retry_info(&end).is_some(), "a status of ours: {end:?}");
+        assert!(
+            tonic_types::StatusExt::get_details_retry_info(&end).is_some(),
+            "a status of ours: {end:?}"
+        );
 
         let client = Client::bare(gateway.grpc.unwrap());
         update(&client, proto::v1::Status::Fail);
@@ -227,7 +236,16 @@ fn an_old_connection_is_told_to_go_away_and_cut_off_after_its_grace() {
     let database = Backend::Sqlite.database();
     let gateway = started(
         &database,
-        &["--connection-age", "200ms", "--connection-grace", "200ms", "--deadline", "1h", "--deadline-limit", "1h"],
+        &[
+            "--connection-age",
+            "200ms",
+            "--connection-grace",
+            "200ms",
+            "--deadline",
+            "1h",
+            "--deadline-limit",
+            "1h",
+        ],
     );
     // One that has nothing under way, and answers no PING.
     let mut raw = Raw::greet(gateway.grpc.unwrap(), &[]);
@@ -245,7 +263,9 @@ fn an_old_connection_is_told_to_go_away_and_cut_off_after_its_grace() {
         status: proto::v1::Status::Fail.into(),
         ..UpdateStatusRequest::default()
     };
-    client.block_on(generated(&client).update_status(with(CREDENTIALS, message))).unwrap_err();
+    client
+        .block_on(generated(&client).update_status(with(CREDENTIALS, message)))
+        .unwrap_err();
     session.release();
 }
 
@@ -261,13 +281,28 @@ fn a_client_is_told_what_an_http_2_connection_allows() {
         assert_eq!(first.kind, SETTINGS);
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
         let settings = first.payload.chunks(6);
-        settings.map(|setting| (number(&setting[..2]) as u16, number(&setting[2..]))).collect()
+        settings
+            .map(|setting| (number(&setting[..2]) as u16, number(&setting[2..])))
+            .collect()
     };
     let by_default = told(&[]);
     assert!(by_default.contains(&(MAX_CONCURRENT_STREAMS, 100)), "{by_default:?}");
-    assert!(by_default.contains(&(INITIAL_WINDOW_SIZE, 256 * 1024)), "{by_default:?}");
-    assert!(by_default.contains(&(MAX_HEADER_LIST_SIZE, 16 * 1024)), "{by_default:?}");
-    let lowered = told(&["--calls-per-connection", "7", "--stream-window", "70000", "--head-limit", "9KiB"]);
+    assert!(
+        by_default.contains(&(INITIAL_WINDOW_SIZE, 256 * 1024)),
+        "{by_default:?}"
+    );
+    assert!(
+        by_default.contains(&(MAX_HEADER_LIST_SIZE, 16 * 1024)),
+        "{by_default:?}"
+    );
+    let lowered = told(&[
+        "--calls-per-connection",
+        "7",
+        "--stream-window",
+        "70000",
+        "--head-limit",
+        "9KiB",
+    ]);
     assert!(lowered.contains(&(MAX_CONCURRENT_STREAMS, 7)), "{lowered:?}");
     assert!(lowered.contains(&(INITIAL_WINDOW_SIZE, 70_000)), "{lowered:?}");
     assert!(lowered.contains(&(MAX_HEADER_LIST_SIZE, 9 * 1024)), "{lowered:?}");

@@ -8,7 +8,9 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, Raw, WINDOW_UPDATE, call, frame, question, settings_frame};
+use super::http2::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, Raw, WINDOW_UPDATE, call, frame, question, settings_frame,
+};
 use crate::support::{Backend, Connection, Gateway, eventually, post};
 
 /// The timers of these tests. What is late by more than [`LATE`] was not closed by them.
@@ -30,7 +32,10 @@ fn gateway_with(timers: &[(&str, &str)]) -> Gateway {
         ("--deadline-limit", "1h"),
         ("--connection-age", "24h"),
     ] {
-        let value = timers.iter().find(|(name, _)| *name == flag).map_or(far, |(_, value)| *value);
+        let value = timers
+            .iter()
+            .find(|(name, _)| *name == flag)
+            .map_or(far, |(_, value)| *value);
         arguments.extend([flag, value]);
     }
     Gateway::start(&database, &arguments)
@@ -42,14 +47,20 @@ fn closed(stream: &mut TcpStream, since: Instant) -> (Vec<u8>, Duration) {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut all = Vec::new();
     if let Err(error) = stream.read_to_end(&mut all) {
-        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it is still open");
+        assert!(
+            !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            "it is still open"
+        );
     }
     (all, since.elapsed())
 }
 
 #[track_caller]
 fn within_the_bound(took: Duration) {
-    assert!(took >= TIMER - Duration::from_millis(20), "after {took:?}, which is too early");
+    assert!(
+        took >= TIMER - Duration::from_millis(20),
+        "after {took:?}, which is too early"
+    );
     assert!(took < TIMER + LATE, "after {took:?}, which is too late");
 }
 
@@ -75,7 +86,8 @@ fn trickle(stream: &mut TcpStream, bytes: impl Iterator<Item = u8>) -> Duration 
 }
 
 const HALF_A_HEAD: &[u8] = b"POST /v3/stable/api/storage HTTP/1.1\r\nHost: dcams\r\nX-Slow: ";
-const READ: &str = r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
+const READ: &str =
+    r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
 
 #[test]
 fn a_legacy_client_that_sends_no_head_in_time_is_closed() {
@@ -124,7 +136,11 @@ fn a_legacy_client_that_sends_no_body_in_time_is_told_so_and_closed() {
     let mut stream = TcpStream::connect(gateway.rest).unwrap();
     stream.write_all(half).unwrap();
     let (answer, took) = closed(&mut stream, began);
-    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+    assert!(
+        answer.starts_with(b"HTTP/1.1 408 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     within_the_bound(took);
 
     let mut stream = TcpStream::connect(gateway.rest).unwrap();
@@ -212,7 +228,10 @@ fn a_grpc_client_that_begins_and_does_not_end_what_it_sends_is_closed() {
     }
     // A byte now and then is no sign of life.
     let mut raw = Raw::greet(address, &[]);
-    within_the_bound(trickle(&mut raw.0, frame(HEADERS, END_HEADERS, 1, &headers.repeat(20)).into_iter()));
+    within_the_bound(trickle(
+        &mut raw.0,
+        frame(HEADERS, END_HEADERS, 1, &headers.repeat(20)).into_iter(),
+    ));
 }
 
 #[test]
@@ -254,7 +273,12 @@ fn a_grpc_client_that_does_not_read_is_closed() {
     let most = u32::MAX >> 1;
     let mut raw = Raw::greet(gateway.grpc.unwrap(), &[(4, most)]);
     let mut ask = frame(WINDOW_UPDATE, 0, 0, &(most - 65_535).to_be_bytes());
-    ask.extend(frame(HEADERS, END_HEADERS, 1, &call("GetDocumentImages", "USERNAME:PASSWORD")));
+    ask.extend(frame(
+        HEADERS,
+        END_HEADERS,
+        1,
+        &call("GetDocumentImages", "USERNAME:PASSWORD"),
+    ));
     ask.extend(frame(DATA, END_STREAM, 1, &question("test@veratad.com")));
     raw.0.write_all(&ask).unwrap();
     closed_unread(&raw.0);

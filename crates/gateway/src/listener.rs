@@ -233,12 +233,12 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let old = self.old();
-        let answer = service_fn(|mut request: Request<Incoming>| {
+        let (this, old) = (&self, self.old());
+        let answer = service_fn(move |mut request: Request<Incoming>| {
             turn.begin();
             let turn = turn.clone();
-            let is_long = uri_length(&request) > self.limits.uri_limit;
-            let client = self.trusted.client(self.peer, request.headers_mut());
+            let is_long = uri_length(&request) > this.limits.uri_limit;
+            let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
             let service = service.clone();
             async move {
@@ -248,7 +248,7 @@ impl Connection {
                     service.oneshot(request).await?.map(Some)
                 };
                 let mut response = response.map(|body| Answer { body, turn });
-                if Instant::now() >= old || self.stop.announced.is_cancelled() {
+                if Instant::now() >= old || this.stop.announced.is_cancelled() {
                     response.headers_mut().insert(CONNECTION, CLOSE);
                 }
                 Ok::<_, Infallible>(response)
@@ -283,10 +283,11 @@ impl Connection {
     {
         let limits = &self.limits.http2;
         let retiring = CancellationToken::new();
-        let answer = service_fn(|mut request: Request<Incoming>| {
-            let client = self.trusted.client(self.peer, request.headers_mut());
+        let (this, retires) = (&self, retiring.clone());
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
-            request.extensions_mut().insert(Retiring(retiring.clone()));
+            request.extensions_mut().insert(Retiring(retires.clone()));
             service.clone().oneshot(request)
         });
         let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -315,7 +316,9 @@ impl Connection {
         }
         retiring.cancel();
         // Whoever is not done by then is cut off.
-        timeout(self.limits.connection_grace, connection).await.unwrap_or(Ok(()))
+        timeout(self.limits.connection_grace, connection)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     /// When this connection is too old. Connections that began together, as after a restart, do not all end together.
@@ -339,7 +342,9 @@ fn uri_length(request: &Request<Incoming>) -> usize {
 fn uri_too_long<B>() -> Response<Option<B>> {
     let mut response = Response::new(None);
     *response.status_mut() = StatusCode::URI_TOO_LONG;
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     response.headers_mut().insert(CONNECTION, CLOSE);
     response
 }
@@ -360,7 +365,10 @@ impl<B: Body + Unpin> Body for Answer<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),
@@ -372,6 +380,8 @@ impl<B: Body + Unpin> Body for Answer<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -134,7 +134,10 @@ pub(crate) async fn answer(
     let call = Call::of(&request)?;
     let deadline = call.deadline;
     // Without one, it lives as long as the server does.
-    let retiring = request.extensions().get::<Retiring>().map(|retiring| retiring.0.clone());
+    let retiring = request
+        .extensions()
+        .get::<Retiring>()
+        .map(|retiring| retiring.0.clone());
     let WatchStatusChangesRequest { cursor, only_new } = request.into_inner();
     let begin = |principal: Principal, cursor: String| async move {
         let store = &service.store;

@@ -94,7 +94,13 @@ mod tests {
         for (text, seconds) in [("1s", 1), ("30m", 1_800), ("12h", 43_200), ("90d", 7_776_000)] {
             assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for (text, milliseconds) in [("1ms", 1), ("250ms", 250), ("60000ms", 60_000), ("2s", 2_000), ("10m", 600_000)] {
+        for (text, milliseconds) in [
+            ("1ms", 1),
+            ("250ms", 250),
+            ("60000ms", 60_000),
+            ("2s", 2_000),
+            ("10m", 600_000),
+        ] {
             assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in ["", "ms", "0ms", "60001ms", "-1ms", "1.5s", "0s", "10"] {
