@@ -3,6 +3,7 @@
 mod commands;
 mod limits;
 mod serve;
+mod tls;
 mod values;
 
 use std::{
@@ -18,7 +19,7 @@ use clap::{
 };
 use store::{Keys, Location, Migrate, Store};
 
-pub(crate) use self::{commands::*, limits::*, serve::*};
+pub(crate) use self::{commands::*, limits::*, serve::*, tls::*};
 use crate::ring::{Source, VARIABLE};
 
 /// What the options of every command stand under.

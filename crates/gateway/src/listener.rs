@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use grpc::Retiring;
+use grpc::{CertificateAccount, Retiring};
 use http::{
     HeaderValue, Request, Response, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH},
@@ -32,7 +32,8 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
 use self::{
@@ -40,14 +41,14 @@ use self::{
     metered::Metered,
     timed::{Timed, Times, Turn},
 };
-use crate::{cli::ConnectionLimits, peer::TrustedProxies};
+use crate::{cli::ConnectionLimits, peer::TrustedProxies, tls::Acceptor};
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Protocol {
     /// HTTP/1.0 and 1.1.
     Http1,
-    /// HTTP/2 without negotiation, as gRPC speaks it.
+    /// HTTP/2, which a client of gRPC speaks at once; with TLS it may ask for it by ALPN.
     Http2,
 }
 
@@ -73,6 +74,7 @@ pub(crate) struct Listener {
     protocol: Protocol,
     trusted: TrustedProxies,
     limits: Arc<ConnectionLimits>,
+    tls: Option<Acceptor>,
     refused: Refused,
 }
 
@@ -105,11 +107,17 @@ impl Listener {
             protocol,
             trusted,
             limits,
+            tls: None,
             refused: Refused {
                 all: refused("all"),
                 address: refused("address"),
             },
         })
+    }
+
+    /// The same, with TLS if there is any.
+    pub(crate) fn with_tls(self, tls: Option<Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address, with the port that was given for port 0.
@@ -164,14 +172,15 @@ impl Listener {
             let _ = stream.set_nodelay(true);
             let connection = Connection {
                 peer,
+                account: None,
                 opened: Instant::now(),
                 trusted: self.trusted.clone(),
                 limits: Arc::clone(&self.limits),
                 stop: stop.clone(),
             };
-            let (protocol, service) = (self.protocol, service.clone());
+            let (protocol, tls, service) = (self.protocol, self.tls.clone(), service.clone());
             connections.spawn(async move {
-                connection.converse(protocol, stream, service).await;
+                connection.converse(protocol, tls, stream, service).await;
                 drop((place, seat));
             });
         }
@@ -181,9 +190,15 @@ impl Listener {
     }
 }
 
+/// A connection, in plain text or with TLS.
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// What is known of a connection beside its stream.
 struct Connection {
     peer: SocketAddr,
+    /// For whom the client's certificate stands.
+    account: Option<CertificateAccount>,
+    /// When it could first be used: behind the handshake, where there is one.
     opened: Instant,
     trusted: TrustedProxies,
     limits: Arc<ConnectionLimits>,
@@ -192,7 +207,7 @@ struct Connection {
 
 impl Connection {
     /// Serves the connection to its end.
-    async fn converse<S, B>(self, protocol: Protocol, stream: TcpStream, service: S)
+    async fn converse<S, B>(mut self, protocol: Protocol, tls: Option<Acceptor>, stream: TcpStream, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -201,13 +216,35 @@ impl Connection {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         // Before there is a first byte, a connection has no buffers.
+        let patience = tls.as_ref().map_or(self.limits.head_timeout, |tls| tls.patience);
+        let due = self.opened + patience;
         let begun = tokio::select! {
-            begun = timeout_at(self.opened + self.limits.head_timeout, stream.readable()) => begun,
+            begun = timeout_at(due, stream.readable()) => begun,
             () = self.stop.now.cancelled() => return,
         };
         if !matches!(begun, Ok(Ok(()))) {
             return;
         }
+        let stream = match tls {
+            None => Stream::Left(stream),
+            Some(tls) => {
+                let shaken = tokio::select! {
+                    shaken = timeout_at(due, tls.accept(stream)) => shaken,
+                    () = self.stop.now.cancelled() => return,
+                };
+                match shaken.unwrap_or_else(|late| Err(late.into())) {
+                    Ok((stream, account)) => {
+                        self.account = account;
+                        self.opened = Instant::now();
+                        Stream::Right(stream)
+                    }
+                    Err(error) => {
+                        tls.failed();
+                        return tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
+                    }
+                }
+            }
+        };
         let turn = Turn::default();
         let times = Times {
             head: self.limits.head_timeout,
@@ -225,7 +262,7 @@ impl Connection {
         }
     }
 
-    async fn http1<S, B>(self, stream: Timed<TcpStream>, turn: Turn, service: S) -> hyper::Result<()>
+    async fn http1<S, B>(self, stream: Timed<Stream>, turn: Turn, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -273,7 +310,7 @@ impl Connection {
         }
     }
 
-    async fn http2<S, B>(self, stream: Timed<TcpStream>, turn: Turn, service: S) -> hyper::Result<()>
+    async fn http2<S, B>(self, stream: Timed<Stream>, turn: Turn, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -288,6 +325,9 @@ impl Connection {
             let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
             request.extensions_mut().insert(Retiring(retires.clone()));
+            if let Some(account) = &this.account {
+                request.extensions_mut().insert(account.clone());
+            }
             service.clone().oneshot(request)
         });
         let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);

@@ -18,7 +18,7 @@ use crate::{
     listener::{Listener, Protocol, Stop},
     ops::{self, Ready},
     peer::TrustedProxies,
-    retention, telemetry, webhooks,
+    retention, telemetry, tls, webhooks,
 };
 
 /// How long a connection to the upstream may take.
@@ -30,6 +30,10 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     let mut signals = Signals::new()?;
     if options.demo {
         refuse_public(&options)?;
+    }
+    options.tls.check_address("REST", options.rest_addr)?;
+    if options.upstream.is_none() {
+        options.tls.check_address("gRPC", options.grpc_addr)?;
     }
     let largest = rest_settings(&options).document_body_limit;
     if options.document_budget < largest {
@@ -46,20 +50,34 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     let bind = async |name: &str, address: SocketAddr, protocol: Protocol| {
         Listener::bind(name, address, protocol, trusted.clone(), Arc::clone(&limits)).await
     };
+    let tasks = TaskTracker::new();
+    let configs = match tls::Faces::of(&options.tls) {
+        Some(faces) => {
+            let (followed, configs) = tls::load(faces).context("TLS")?;
+            tasks.spawn(followed.follow(stop.now.clone()));
+            Some(configs)
+        }
+        None => None,
+    };
+    let with_tls = |listener: Listener, protocol, name| {
+        let tls = configs.clone();
+        listener.with_tls(tls.map(|configs| tls::Acceptor::new(configs, protocol, &options.tls, name)))
+    };
+    let scheme = if configs.is_some() { "https" } else { "http" };
     let rest = bind("REST", options.rest_addr, Protocol::Http1).await?;
+    let rest = with_tls(rest, Protocol::Http1, "rest");
     let ops = bind("ops", options.ops_addr, Protocol::Http1).await?;
     let mut lines = vec![
-        format!("REST   http://{}/v3/stable/api/storage", rest.address()?),
+        format!("REST   {scheme}://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
     ];
-    let openapi = rest::openapi(&format!("http://{}", rest.address()?)).context("the OpenAPI document")?;
-    let tasks = TaskTracker::new();
+    let openapi = rest::openapi(&format!("{scheme}://{}", rest.address()?)).context("the OpenAPI document")?;
     // Both faces draw from one.
     let budget = proto::Budget::new(options.document_budget);
 
     let (client, ready, store) = match &options.upstream {
         Some(uri) => {
-            let channel = connect(uri)?;
+            let channel = connect(uri, &options, &tasks, stop.now.clone())?;
             lines.push(format!("calls  gRPC at {uri}"));
             (
                 proto::client(channel.clone()),
@@ -69,8 +87,12 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         }
         None => {
             let grpc = bind("gRPC", options.grpc_addr, Protocol::Http2).await?;
+            let grpc = with_tls(grpc, Protocol::Http2, "grpc");
             let store = location.open_with(options.migrate, &store_settings(&options))?;
-            lines.push(format!("gRPC   {}", grpc.address()?));
+            lines.push(match configs.is_some() {
+                true => format!("gRPC   https://{}", grpc.address()?),
+                false => format!("gRPC   {}", grpc.address()?),
+            });
             lines.push(format!("store  {}", location.location));
             if !store.is_encrypted() {
                 tracing::warn!(
@@ -80,7 +102,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             }
             if options.demo {
                 demo::seed(&store).await?;
-                lines.extend(demo::instructions(rest.address()?, grpc.address()?));
+                lines.extend(demo::instructions(rest.address()?, grpc.address()?, configs.is_some()));
             } else {
                 demo::warn_if_present(&store).await;
             }
@@ -226,21 +248,42 @@ fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A channel to the gRPC face of another process, which need not be there yet.
-fn connect(uri: &http::Uri) -> anyhow::Result<Channel> {
+/// A channel to the gRPC face of another process, which need not be there yet. `tasks` get what reads its certificates
+/// anew.
+fn connect(
+    uri: &http::Uri,
+    options: &ServeOptions,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> anyhow::Result<Channel> {
     // A password in it would be printed with it; whose calls they are, each request says itself.
     let plain = uri
         .authority()
         .is_some_and(|authority| !authority.as_str().contains('@'));
-    if uri.scheme_str() != Some("http") || !plain || !["", "/"].contains(&uri.path()) {
-        bail!("--upstream needs a URL of the form http://HOST:PORT");
-    }
-    Ok(Endpoint::from(uri.clone())
+    let with_tls = match uri.scheme_str() {
+        Some("http") => Some(false),
+        Some("https") => Some(true),
+        _ => None,
+    };
+    let (Some(with_tls), true, "" | "/") = (with_tls, plain, uri.path()) else {
+        bail!("--upstream needs a URL of the form https://HOST:PORT or http://HOST:PORT");
+    };
+    let endpoint = Endpoint::from(uri.clone())
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .connect_lazy())
+        .keep_alive_timeout(Duration::from_secs(10));
+    options.tls.check_upstream(uri)?;
+    let certificates = &options.upstream_tls;
+    if !with_tls {
+        if certificates.upstream_ca.is_some() || certificates.upstream_cert.is_some() {
+            bail!("--upstream-ca and --upstream-cert need an --upstream of https");
+        }
+        return Ok(endpoint.connect_lazy());
+    }
+    let (followed, config) = tls::load(tls::Upstream::of(certificates)).context("TLS to the upstream")?;
+    tasks.spawn(followed.follow(stop));
+    Ok(endpoint.connect_with_connector_lazy(tls::Connector::new(config)))
 }
 
 /// Tells on standard output what is served where.

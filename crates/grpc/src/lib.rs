@@ -46,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 use crate::{budget::Sizes, watch_status_changes::Streams};
+pub use access::CertificateAccount;
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;

@@ -12,6 +12,7 @@ use store::Migrate;
 
 use super::{
     limits::{CallLimits, ConnectionLimits},
+    tls::{TlsOptions, UpstreamTlsOptions},
     values::{GIB, MIB, age, bytes, seconds, to},
 };
 use crate::webhooks::Rules;
@@ -36,9 +37,13 @@ pub(crate) struct ServeOptions {
     /// Where /healthz, /readyz, /metrics, /openapi.json and /docs are; never a public address
     #[arg(long, env = "DCAMS_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub(crate) ops_addr: SocketAddr,
-    /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (http://HOST:PORT); no store is opened
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+    /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (https://HOST:PORT or http://HOST:PORT); no store is opened
     #[arg(long, env = "DCAMS_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<http::Uri>,
+    #[command(flatten)]
+    pub(crate) upstream_tls: UpstreamTlsOptions,
     /// What to do about the store's schema at start: auto applies what is missing, check refuses to start, off does not look
     #[arg(long, env = "DCAMS_MIGRATE", value_name = "HOW", default_value = "auto")]
     pub(crate) migrate: Migrate,
