@@ -6,3 +6,4 @@ mod http2;
 mod idle;
 mod limits;
 mod slow;
+mod tls;

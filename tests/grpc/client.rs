@@ -4,6 +4,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,7 +21,12 @@ use prost::{
     bytes::{Buf, BufMut},
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage, ServiceDescriptor, Value};
-use tokio::{runtime::Runtime, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Runtime,
+    task::AbortHandle,
+};
 use tokio_stream::StreamExt;
 use tonic::{
     Status,
@@ -217,6 +223,31 @@ impl Client {
             .spawn(async move { connection.0.send_request(request).await });
         Begun(call.abort_handle())
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, window: Option<u32>) -> Connection {
+    let (sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(driver);
+    Connection(sender)
 }
 
 /// A call that does not end; when this is dropped, it is cancelled.

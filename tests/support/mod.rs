@@ -9,6 +9,7 @@ pub mod memory;
 mod proxy;
 mod seed;
 mod session;
+pub mod tls;
 
 pub use cluster::{Cluster, Durability};
 pub use faults::Ground;

@@ -80,6 +80,10 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "When the TLS certificate of the faces ends, as seconds since 1970",
         ),
         (
+            tls::USABLE,
+            "Whether the files of TLS were fit for use when they were last looked at, by what they are for",
+        ),
+        (
             tls::FAILURES,
             "Connections that ended before their TLS handshake did, by listener",
         ),

@@ -23,7 +23,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use self::files::{Pem, Source};
 pub(crate) use self::{
-    files::{Followed, load},
+    files::{USABLE, load},
     upstream::{Connector, Upstream},
 };
 use crate::{
@@ -68,6 +68,7 @@ impl Source for Faces {
     type Pems = (Pem, Pem, Option<Pem>);
 
     const NAME: &'static str = "the TLS certificate";
+    const LABEL: &'static str = \"faces\";
 
     fn read(&self) -> anyhow::Result<Self::Pems> {
         let client_ca = self.client_ca.as_ref().map(Pem::read).transpose()?;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use metrics::Gauge;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -25,6 +26,9 @@ const ROUND: Duration = Duration::from_secs(5);
 /// The most bytes of a file; all authorities of a system take 250 KiB.
 const MOST: u64 = 1024 * 1024;
 
+/// Whether the files were fit for use when they were last looked at, 1 or 0, by what they are for.
+pub(crate) const USABLE: &str = "dcams_tls_files_usable";
+
 /// Something that is made of files.
 pub(crate) trait Source: Send + Sync + 'static {
     /// What is made.
@@ -34,6 +38,9 @@ pub(crate) trait Source: Send + Sync + 'static {
 
     /// What it is called in the log.
     const NAME: &'static str;
+
+    /// What it is called in the metrics.
+    const LABEL: &'static str;
 
     /// Reads the files.
     fn read(&self) -> anyhow::Result<Self::Pems>;
@@ -47,11 +54,14 @@ pub(crate) trait Source: Send + Sync + 'static {
 pub(crate) fn load<S: Source>(source: S) -> anyhow::Result<(Followed<S>, watch::Receiver<S::Made>)> {
     let pems = source.read()?;
     let (current, receiver) = watch::channel(source.make(&pems)?);
+    let usable = metrics::gauge!(USABLE, "files" => S::LABEL);
+    usable.set(1);
     let followed = Followed {
         source: Arc::new(source),
         used: Some(pems),
         current,
         failure: None,
+        usable,
     };
     Ok((followed, receiver))
 }
@@ -64,6 +74,7 @@ pub(crate) struct Followed<S: Source> {
     current: watch::Sender<S::Made>,
     /// What was wrong with the files at the last look, and whether that was said.
     failure: Option<(String, bool)>,
+    usable: Gauge,
 }
 
 impl<S: Source> Followed<S> {
@@ -97,6 +108,7 @@ impl<S: Source> Followed<S> {
             return;
         };
         self.used = used;
+        self.usable.set(u8::from(made.is_ok()));
         match made {
             Ok(None) => self.failure = None,
             Ok(Some((pems, made))) => {
