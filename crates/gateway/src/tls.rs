@@ -68,7 +68,7 @@ impl Source for Faces {
     type Pems = (Pem, Pem, Option<Pem>);
 
     const NAME: &'static str = "the TLS certificate";
-    const LABEL: &'static str = \"faces\";
+    const LABEL: &'static str = "faces";
 
     fn read(&self) -> anyhow::Result<Self::Pems> {
         let client_ca = self.client_ca.as_ref().map(Pem::read).transpose()?;

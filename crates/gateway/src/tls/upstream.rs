@@ -53,7 +53,7 @@ impl Source for Upstream {
     type Pems = (Option<Pem>, Option<(Pem, Pem)>);
 
     const NAME: &'static str = "the TLS certificate for the upstream";
-    const LABEL: &'static str = \"upstream\";
+    const LABEL: &'static str = "upstream";
 
     fn read(&self) -> anyhow::Result<Self::Pems> {
         let read = |(cert, key): &(PathBuf, PathBuf)| anyhow::Ok((Pem::read(cert)?, Pem::read(key)?));
