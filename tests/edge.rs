@@ -5,5 +5,6 @@ mod drain;
 mod http2;
 mod idle;
 mod limits;
+mod postgres_tls;
 mod slow;
 mod tls;

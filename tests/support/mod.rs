@@ -113,6 +113,16 @@ impl Database {
         }
     }
 
+    /// One that is there, by whatever URL leads to it.
+    pub fn at(url: String) -> Self {
+        Self {
+            backend: Backend::Postgres,
+            url,
+            dir: tempfile::tempdir().unwrap(),
+            encrypted: false,
+        }
+    }
+
     /// The same, to be used with a key from now on.
     pub fn encrypted(mut self) -> Self {
         self.file(Self::KEYS, format!("1:{}\n", BASE64_STANDARD.encode([7; 32])));
