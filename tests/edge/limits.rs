@@ -121,7 +121,10 @@ fn a_call_has_a_deadline_that_it_does_not_name_and_none_that_is_longer_than_may_
             if let Some(timeout) = timeout {
                 request.set_timeout(timeout);
             }
-            let status = client.block_on(generated(&client).update_status(request)).map(drop).unwrap_err();
+            let status = client
+                .block_on(generated(&client).update_status(request))
+                .map(drop)
+                .unwrap_err();
             assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
         }
         session.release();
