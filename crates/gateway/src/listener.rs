@@ -200,12 +200,14 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // Before there is a first byte, a connection has no buffers.
+        // Before there is a first byte, a connection has no buffers. To ask whether it is readable is not enough: tokio takes
+        // one that was accepted just now for readable until a read has failed.
+        let mut first = [0];
         let begun = tokio::select! {
-            begun = timeout_at(self.opened + self.limits.head_timeout, stream.readable()) => begun,
+            begun = timeout_at(self.opened + self.limits.head_timeout, stream.peek(&mut first)) => begun,
             () = self.stop.now.cancelled() => return,
         };
-        if !matches!(begun, Ok(Ok(()))) {
+        if !matches!(begun, Ok(Ok(1))) {
             return;
         }
         let turn = Turn::default();
