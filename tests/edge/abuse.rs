@@ -17,13 +17,13 @@ use crate::{
 /// What a flood may take of memory.
 const MOST_MIB: u64 = 20;
 
-/// More than any limit lets pass, in frames and in bytes.
-const FRAMES: usize = 400_000;
+/// More than any limit lets pass, and than fits into the buffers of a connection.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// Sends a flood from several connections at once: what comes first, and then frames without end. Each has to be closed
-/// before it has sent all.
+/// Sends a flood from several connections at once: what comes first, and then frames without end, again and again if they
+/// are fewer. Each has to be closed before it has sent all.
 #[track_caller]
-fn flood(name: &str, first: &[u8], mut next: impl FnMut(u32) -> Vec<u8> + Clone + Send) {
+fn flood(name: &str, first: &[u8], frames: u32, next: impl Fn(u32) -> Vec<u8>) {
     const FLOODS: usize = 4;
 
     let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo"]);
@@ -32,20 +32,20 @@ fn flood(name: &str, first: &[u8], mut next: impl FnMut(u32) -> Vec<u8> + Clone 
     ask(address);
     let before = memory::reset_peak(gateway.pid());
     // Made beforehand: it comes as fast as it can.
-    let mut bytes = first.to_vec();
-    for number in 0..FRAMES {
-        bytes.extend(next(number as u32));
-    }
+    let frames: Vec<u8> = (0..frames).flat_map(next).collect();
+    let times = MOST_BYTES.div_ceil(frames.len());
     thread::scope(|scope| {
         for _ in 0..FLOODS {
             scope.spawn(|| {
                 let mut raw = Raw::greet(address, &[]);
                 let mut writer = raw.0.try_clone().unwrap();
                 scope.spawn({
-                    let bytes = &bytes;
+                    let frames = &frames;
                     move || {
                         // It has to fail: the connection is closed before all was sent.
-                        let sent = writer.write_all(bytes);
+                        let sent = writer
+                            .write_all(first)
+                            .and_then(|()| (0..times).try_for_each(|_| writer.write_all(frames)));
                         assert!(sent.is_err(), "{name}: everything was taken");
                     }
                 });
@@ -60,6 +60,12 @@ fn flood(name: &str, first: &[u8], mut next: impl FnMut(u32) -> Vec<u8> + Clone 
     ask(address);
     assert_eq!(gateway.stop().code, 0);
 }
+
+/// How many frames are sent again and again.
+const MANY: u32 = 10_000;
+
+/// How many calls are begun: those of a connection have rising numbers, and cannot be sent again.
+const ONCE: u32 = 400_000;
 
 /// Whether somebody else is served.
 fn ask(address: SocketAddr) {
@@ -80,7 +86,7 @@ fn stream(number: u32) -> u32 {
 #[test]
 fn calls_that_are_cancelled_at_once_are_too_many() {
     let headers = call("GetStatus", "USERNAME:PASSWORD");
-    flood("rapid reset", &[], move |number| {
+    flood("rapid reset", &[], ONCE, move |number| {
         let mut both = frame(HEADERS, END_HEADERS, stream(number), &headers);
         both.extend(frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
         both
@@ -91,46 +97,48 @@ fn calls_that_are_cancelled_at_once_are_too_many() {
 fn headers_without_an_end_are_too_long() {
     let headers = call("GetStatus", "USERNAME:PASSWORD");
     let more = header("x-more", &"a".repeat(100));
-    flood("CONTINUATION", &frame(HEADERS, 0, 1, &headers), move |_| {
+    flood("CONTINUATION", &frame(HEADERS, 0, 1, &headers), MANY, move |_| {
         frame(CONTINUATION, 0, 1, &more)
     });
     // Empty ones do not grow, and do not end either.
     let headers = call("GetStatus", "USERNAME:PASSWORD");
-    flood("empty CONTINUATION", &frame(HEADERS, 0, 1, &headers), |_| {
+    flood("empty CONTINUATION", &frame(HEADERS, 0, 1, &headers), MANY, |_| {
         frame(CONTINUATION, 0, 1, &[])
     });
 }
 
 #[test]
 fn pings_and_settings_without_end_are_too_many() {
-    flood("PING", &[], |number| {
+    flood("PING", &[], MANY, |number| {
         frame(PING, 0, 0, &u64::from(number).to_be_bytes())
     });
-    flood("PING answers", &[], |number| {
+    flood("PING answers", &[], MANY, |number| {
         frame(PING, ACK, 0, &u64::from(number).to_be_bytes())
     });
-    flood("SETTINGS", &[], |number| settings_frame(&[(4, 65_535 + number % 2)]));
-    flood("empty SETTINGS", &[], |_| frame(SETTINGS, 0, 0, &[]));
+    flood("SETTINGS", &[], MANY, |number| {
+        settings_frame(&[(4, 65_535 + number % 2)])
+    });
+    flood("empty SETTINGS", &[], MANY, |_| frame(SETTINGS, 0, 0, &[]));
 }
 
 #[test]
 fn other_frames_that_ask_for_nothing_are_too_many() {
     const PRIORITY: u8 = 2;
 
-    flood("WINDOW_UPDATE", &[], |_| {
+    flood("WINDOW_UPDATE", &[], MANY, |_| {
         frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())
     });
-    flood("PRIORITY", &[], |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 16]));
-    flood("unknown frames", &[], |_| frame(0xfa, 0, 0, b"whatever"));
+    flood("PRIORITY", &[], MANY, |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 16]));
+    flood("unknown frames", &[], MANY, |_| frame(0xfa, 0, 0, b"whatever"));
     let begin = frame(HEADERS, END_HEADERS, 1, &call("GetStatus", "USERNAME:PASSWORD"));
-    flood("empty DATA", &begin, |_| frame(DATA, 0, 1, &[]));
+    flood("empty DATA", &begin, MANY, |_| frame(DATA, 0, 1, &[]));
 }
 
 #[test]
 fn calls_over_the_limit_that_are_sent_all_the_same_are_too_many() {
     // They never send their message, so that all stay open.
     let headers = call("GetStatus", "USERNAME:PASSWORD");
-    flood("streams", &[], move |number| {
+    flood("streams", &[], ONCE, move |number| {
         frame(HEADERS, END_HEADERS, stream(number), &headers)
     });
 }

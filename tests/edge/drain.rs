@@ -154,22 +154,23 @@ fn gateways_that_are_restarted_in_turn_fail_no_request() {
     };
     let done = Done::default();
     thread::scope(|scope| {
+        let (addresses, done) = (&addresses, &done);
         for number in 0..CLIENTS {
-            scope.spawn(|| legacy_client(number, &addresses, &done));
-            scope.spawn(|| grpc_client(number + CLIENTS, &addresses, &done));
+            scope.spawn(move || legacy_client(number, addresses, done));
+            scope.spawn(move || grpc_client(number + CLIENTS, addresses, done));
         }
         // Whatever fails here, the clients come to an end.
         let restarts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _round in 0..2 {
                 for which in 0..2 {
-                    all_go_on(&done);
+                    all_go_on(done);
                     let new = restarted(&mut gateways[which], &database);
                     addresses.rest.lock().unwrap()[which] = new.rest;
                     addresses.grpc.lock().unwrap()[which] = new.grpc.unwrap();
                     gateways[which] = new;
                 }
             }
-            all_go_on(&done);
+            all_go_on(done);
         }));
         done.is_over.store(true, Ordering::Relaxed);
         restarts.unwrap();

@@ -121,7 +121,10 @@ fn a_call_has_a_deadline_that_it_does_not_name_and_none_that_is_longer_than_may_
             if let Some(timeout) = timeout {
                 request.set_timeout(timeout);
             }
-            let status = client.block_on(generated(&client).update_status(request)).unwrap_err();
+            let status = client
+                .block_on(generated(&client).update_status(request))
+                .map(drop)
+                .unwrap_err();
             assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
         }
         session.release();
@@ -265,6 +268,7 @@ fn an_old_connection_is_told_to_go_away_and_cut_off_after_its_grace() {
     };
     client
         .block_on(generated(&client).update_status(with(CREDENTIALS, message)))
+        .map(drop)
         .unwrap_err();
     session.release();
 }

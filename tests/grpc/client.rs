@@ -126,30 +126,30 @@ impl Client {
     }
 
     fn try_with_window(address: SocketAddr, window: Option<u32>) -> Option<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
+        let connection = runtime.block_on(async { speak(tcp(address).await?, window).await })?;
+        Some(Self::on(runtime, connection, &format!("http://{address}")))
+    }
+
+    /// Connects over TLS to `localhost`, and knows nothing yet.
+    pub fn secure(address: SocketAddr, config: rustls::ClientConfig) -> Self {
+        let runtime = runtime();
         let connection = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.ok()?;
-            // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
-            stream.set_nodelay(true).unwrap();
-            let stream = TokioIo::new(stream);
-            let (sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-                .initial_stream_window_size(window)
-                .handshake(stream)
-                .await
-                .ok()?;
-            tokio::spawn(driver);
-            Some(Connection(sender))
-        })?;
-        Some(Self {
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            let name = "localhost".try_into().unwrap();
+            let stream = connector.connect(name, tcp(address).await.unwrap()).await.unwrap();
+            speak(stream, None).await.unwrap()
+        });
+        Self::on(runtime, connection, &format!("https://{address}"))
+    }
+
+    fn on(runtime: Runtime, connection: Connection, origin: &str) -> Self {
+        Self {
             runtime,
             connection,
-            origin: format!("http://{address}").parse().unwrap(),
+            origin: origin.parse().unwrap(),
             pool: DescriptorPool::new(),
-        })
+        }
     }
 
     /// What a generated client is made from.
@@ -233,21 +233,24 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
-async fn tcp(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).await.unwrap();
+async fn tcp(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect(address).await.ok()?;
     // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
     stream.set_nodelay(true).unwrap();
-    stream
+    Some(stream)
 }
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, window: Option<u32>) -> Connection {
+async fn speak<S>(stream: S, window: Option<u32>) -> Option<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)
         .handshake(TokioIo::new(stream))
         .await
-        .unwrap();
+        .ok()?;
     tokio::spawn(driver);
-    Connection(sender)
+    Some(Connection(sender))
 }
 
 /// A call that does not end; when this is dropped, it is cancelled.

@@ -215,14 +215,16 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // Before there is a first byte, a connection has no buffers.
         let patience = tls.as_ref().map_or(self.limits.head_timeout, |tls| tls.patience);
         let due = self.opened + patience;
+        // Before there is a first byte, a connection has no buffers. To ask whether it is readable is not enough: tokio takes
+        // one that was accepted just now for readable until a read has failed.
+        let mut first = [0];
         let begun = tokio::select! {
-            begun = timeout_at(due, stream.readable()) => begun,
+            begun = timeout_at(due, stream.peek(&mut first)) => begun,
             () = self.stop.now.cancelled() => return,
         };
-        if !matches!(begun, Ok(Ok(()))) {
+        if !matches!(begun, Ok(Ok(1))) {
             return;
         }
         let stream = match tls {
@@ -253,9 +255,10 @@ impl Connection {
         };
         let stream = Timed::new(stream, times, turn.clone(), self.opened);
         let peer = self.peer;
+        // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
         let result = match protocol {
-            Protocol::Http1 => self.http1(stream, turn, service).await,
-            Protocol::Http2 => self.http2(stream, turn, service).await,
+            Protocol::Http1 => Box::pin(self.http1(stream, turn, service)).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, turn, service)).await,
         };
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "a connection ended early");
@@ -278,7 +281,8 @@ impl Connection {
             let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
             let service = service.clone();
-            async move {
+            // In a box, since hyper keeps the room for it while a connection is idle.
+            Box::pin(async move {
                 let response = if is_long {
                     uri_too_long()
                 } else {
@@ -289,13 +293,14 @@ impl Connection {
                     response.headers_mut().insert(CONNECTION, CLOSE);
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                // Ours are in the stream: hyper has one for the time between two requests and for a head together.
-                .header_read_timeout(None)
+                // hyper has one timer for the silence before a head and for the head together; ours are in the stream. With
+                // it hyper looks for the next head as soon as it has answered, which is when ours begin.
+                .header_read_timeout(this.limits.idle_timeout + this.limits.head_timeout)
                 .max_headers(self.limits.max_headers.get())
                 .max_header_size(self.limits.head_limit)
                 .max_buf_size(self.limits.head_limit.max(LEAST_BUFFER))

@@ -83,10 +83,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             tls::USABLE,
             "Whether the files of TLS were fit for use when they were last looked at, by what they are for",
         ),
-        (
-            tls::FAILURES,
-            "Connections that ended before their TLS handshake did, by listener",
-        ),
+        (tls::FAILURES, "TLS handshakes that came to nothing, by listener"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {

@@ -34,7 +34,7 @@ use crate::{
 /// When the certificate of the faces ends, as seconds since 1970.
 pub(crate) const EXPIRY: &str = "dcams_tls_certificate_expiry_seconds";
 
-/// How many connections ended before their handshake did, by listener.
+/// How many handshakes came to nothing, by listener.
 pub(crate) const FAILURES: &str = "dcams_tls_handshake_failures_total";
 
 /// The files of the faces.
