@@ -4,10 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use tokio::net::TcpSocket;
 
-use crate::support::{
-    Cluster, Database, Durability, Gateway, dcams, eventually,
-    tls::{Authority, NAMES},
-};
+use crate::support::{Cluster, Database, Durability, Gateway, dcams, eventually, tls::Authority};
 
 const UPDATE: &str = r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#;
 

@@ -24,7 +24,7 @@ use crate::{
     },
     support::{
         Backend, Connection, Database, Gateway, dcams, eventually, post, program, run,
-        tls::{Authority, NAMES, Secure, connect},
+        tls::{Authority, Identity, NAMES, Secure, connect},
         until,
     },
 };
@@ -231,7 +231,7 @@ fn a_client_of_grpc_needs_a_certificate_where_one_is_demanded() {
     let ca = database.file("clients.pem", clients.pem()).display().to_string();
     let gateway = secured(&database, &authority, &["--tls-client-ca", &ca]);
     let grpc = gateway.grpc.unwrap();
-    let config = |identity| authority.client_with(HTTP2, identity);
+    let config = |identity: &Identity| authority.client_with(HTTP2, identity);
     assert!(is_admitted(grpc, config(&clients.issue(&["billing.internal"]))));
     assert!(!is_admitted(grpc, authority.client(HTTP2)));
     // By another authority, which is the server's own here.
