@@ -1,1 +1,10 @@
 //! What stands between the faces and the world: limits, TLS, tokens, telemetry, configuration.
+
+mod abuse;
+mod drain;
+mod http2;
+mod idle;
+mod limits;
+mod postgres_tls;
+mod slow;
+mod tls;

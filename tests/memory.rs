@@ -1,10 +1,10 @@
 //! Large bodies: what they may take of memory, and what becomes of those for which there is none.
 
-use std::{fs, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use crate::support::{Backend, Connection, Gateway, Reply, post};
+use crate::support::{Backend, Connection, Gateway, Reply, memory, post};
 
 /// How many clients send at once, each a body of 20 MiB.
 const CLIENTS: usize = 64;
@@ -40,7 +40,7 @@ fn many_large_bodies_at_once_stay_within_the_documented_memory() {
         for reply in replies.iter().flatten().filter(|reply| reply.status == 503) {
             assert_eq!(reply.header("retry-after"), Some("1"), "{backend}: {}", reply.head);
         }
-        let peak = peak_mib(gateway.pid());
+        let peak = memory::peak(gateway.pid()) / 1024;
         eprintln!("{backend}: {served} served, {refused} refused, peak {peak} MiB");
         assert!(peak <= MOST_MIB, "{backend}: a peak of {peak} MiB");
         // And when the storm is over, one is served.
@@ -56,7 +56,7 @@ fn many_large_bodies_at_once_stay_within_the_documented_memory() {
             statuses.iter().all(|status| [200, 503].contains(status)),
             "{backend}: {statuses:?}"
         );
-        let peak = peak_mib(gateway.pid());
+        let peak = memory::peak(gateway.pid()) / 1024;
         assert!(peak <= MOST_MIB, "{backend}: a peak of {peak} MiB after the replies");
     }
 }
@@ -90,11 +90,4 @@ fn large_body() -> Vec<u8> {
         )
         .as_bytes(),
     )
-}
-
-/// The most memory that a process has had so far.
-fn peak_mib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
 }

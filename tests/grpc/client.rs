@@ -4,6 +4,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,7 +21,12 @@ use prost::{
     bytes::{Buf, BufMut},
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage, ServiceDescriptor, Value};
-use tokio::{runtime::Runtime, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Runtime,
+    task::AbortHandle,
+};
 use tokio_stream::StreamExt;
 use tonic::{
     Status,
@@ -109,30 +115,39 @@ impl Client {
         Self::with_window(address, None)
     }
 
+    /// The same, of a server that may not be there any more.
+    pub fn try_bare(address: SocketAddr) -> Option<Self> {
+        Self::try_with_window(address, None)
+    }
+
     /// The same, with no more room for what a stream has sent and nobody has read than this.
     pub fn with_window(address: SocketAddr, window: Option<u32>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        Self::try_with_window(address, window).unwrap()
+    }
+
+    fn try_with_window(address: SocketAddr, window: Option<u32>) -> Option<Self> {
+        let runtime = runtime();
+        let connection = runtime.block_on(async { speak(tcp(address).await?, window).await })?;
+        Some(Self::on(runtime, connection, &format!("http://{address}")))
+    }
+
+    /// Connects over TLS to `localhost`, and knows nothing yet.
+    pub fn secure(address: SocketAddr, config: rustls::ClientConfig) -> Self {
+        let runtime = runtime();
         let connection = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
-            stream.set_nodelay(true).unwrap();
-            let stream = TokioIo::new(stream);
-            let (sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-                .initial_stream_window_size(window)
-                .handshake(stream)
-                .await
-                .unwrap();
-            tokio::spawn(driver);
-            Connection(sender)
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            let name = "localhost".try_into().unwrap();
+            let stream = connector.connect(name, tcp(address).await.unwrap()).await.unwrap();
+            speak(stream, None).await.unwrap()
         });
+        Self::on(runtime, connection, &format!("https://{address}"))
+    }
+
+    fn on(runtime: Runtime, connection: Connection, origin: &str) -> Self {
         Self {
             runtime,
             connection,
-            origin: format!("http://{address}").parse().unwrap(),
+            origin: origin.parse().unwrap(),
             pool: DescriptorPool::new(),
         }
     }
@@ -208,6 +223,34 @@ impl Client {
             .spawn(async move { connection.0.send_request(request).await });
         Begun(call.abort_handle())
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn tcp(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    // As every gRPC client does; a large message otherwise waits for an acknowledgement at every window.
+    stream.set_nodelay(true).unwrap();
+    Some(stream)
+}
+
+async fn speak<S>(stream: S, window: Option<u32>) -> Option<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
+    tokio::spawn(driver);
+    Some(Connection(sender))
 }
 
 /// A call that does not end; when this is dropped, it is cancelled.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -11,6 +12,8 @@ use std::{
 };
 
 use tokio::net::TcpSocket;
+
+use super::tls::Identity;
 
 /// Whether the server waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +44,60 @@ impl Cluster {
 
     /// Starts a server.
     pub fn start(durability: Durability) -> Self {
-        let bin = binaries();
-        let dir = tempfile::Builder::new()
-            .prefix("dcams-postgres-")
-            .tempdir()
-            .unwrap()
-            .keep();
-        if is_root() {
-            // PostgreSQL refuses to run as root.
-            run(Command::new("chown").arg("postgres").arg(&dir));
-        }
-        run(as_postgres(&bin.join("initdb"))
-            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
+        let (bin, dir) = (binaries(), folder());
+        initialize(&bin, &dir);
+        Self::launch(bin, dir, durability)
+    }
+
+    /// Starts a server that speaks TLS, and nothing else, with this certificate.
+    pub fn start_with_tls(identity: &Identity) -> Self {
+        let (bin, dir) = (binaries(), folder());
+        initialize(&bin, &dir);
+        let data = dir.join("data");
+        let own = |name: &str, content: &str| {
+            std::fs::write(data.join(name), content).unwrap();
+            std::fs::set_permissions(data.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                run(Command::new("chown").arg("postgres").arg(data.join(name)));
+            }
+        };
+        own("server.crt", &identity.cert);
+        own("server.key", &identity.key);
+        own("postgresql.auto.conf", "ssl = on\n");
+        own("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n");
+        Self::launch(bin, dir, Durability::None)
+    }
+
+    /// Starts a standby of this server, which takes no writes until it is promoted.
+    pub fn standby(&self) -> Self {
+        let dir = folder();
+        run(as_postgres(&self.bin.join("pg_basebackup"))
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "-p",
+            ])
+            .arg(self.port.to_string())
+            .arg("-D")
             .arg(dir.join("data")));
+        Self::launch(self.bin.clone(), dir, self.durability)
+    }
+
+    /// Makes a standby a server that takes writes, and waits until it is one.
+    pub fn promote(&self) {
+        run(as_postgres(&self.bin.join("pg_ctl"))
+            .args(["promote", "-w", "-s", "-D"])
+            .arg(self.dir.join("data")));
+    }
+
+    fn launch(bin: PathBuf, dir: PathBuf, durability: Durability) -> Self {
         // Another process may take the port between our look and the server's: then another port.
         let port = (0..5)
             .map(|_| {
@@ -147,6 +191,27 @@ impl Outage<'_> {
             log(&cluster.dir)
         );
     }
+}
+
+/// A folder of a server's own.
+fn folder() -> PathBuf {
+    let dir = tempfile::Builder::new()
+        .prefix("dcams-postgres-")
+        .tempdir()
+        .unwrap()
+        .keep();
+    if is_root() {
+        // PostgreSQL refuses to run as root.
+        run(Command::new("chown").arg("postgres").arg(&dir));
+    }
+    dir
+}
+
+/// Makes the data of a new server in its folder.
+fn initialize(bin: &Path, dir: &Path) {
+    run(as_postgres(&bin.join("initdb"))
+        .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D"])
+        .arg(dir.join("data")));
 }
 
 /// Starts a server on its folder, and tells whether it is ready.

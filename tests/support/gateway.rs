@@ -124,8 +124,12 @@ impl Gateway {
 
     /// The same, in front of one that need not be there yet.
     pub fn facade_of(upstream: SocketAddr, arguments: &[&str]) -> Self {
-        let upstream = format!("http://{upstream}");
-        Self::spawn(program().args(["serve", "--upstream", &upstream]).args(arguments))
+        Self::facade_at(&format!("http://{upstream}"), arguments)
+    }
+
+    /// The same, by its URL.
+    pub fn facade_at(upstream: &str, arguments: &[&str]) -> Self {
+        Self::spawn(program().args(["serve", "--upstream", upstream]).args(arguments))
     }
 
     fn spawn(command: &mut Command) -> Self {
@@ -147,7 +151,8 @@ impl Gateway {
         let mut banner = String::new();
         let address = |name: &str, banner: &str| -> Option<SocketAddr> {
             let line = banner.lines().find_map(|line| line.trim().strip_prefix(name))?;
-            let text = line.trim().trim_start_matches("http://");
+            let line = line.trim();
+            let text = line.split_once("://").map_or(line, |(_, rest)| rest);
             text.split('/').next()?.parse().ok()
         };
         // Every banner has the line of the store or of the upstream.

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-/// A connection that is kept.
-pub struct Connection {
-    stream: BufReader<TcpStream>,
+/// A connection that is kept, in plain text or over TLS.
+pub struct Connection<S: Read = TcpStream> {
+    stream: BufReader<S>,
 }
 
 /// A reply, taken apart as far as its length needs it.
@@ -22,13 +22,34 @@ pub struct Reply {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// One that was made elsewhere.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         // A test fails rather than hangs.
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Self::on(stream)
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// One on whatever carries bytes.
+    pub fn on(stream: S) -> Self {
         Self {
             stream: BufReader::new(stream),
         }
+    }
+
+    /// What carries the bytes.
+    pub fn stream(&self) -> &S {
+        self.stream.get_ref()
+    }
+
+    /// The same, without the rest.
+    pub fn into_stream(self) -> S {
+        self.stream.into_inner()
     }
 
     /// Posts a body to the JSON endpoint.

@@ -5,9 +5,11 @@ mod faults;
 pub mod gateway;
 mod golden;
 mod http;
+pub mod memory;
 mod proxy;
 mod seed;
 mod session;
+pub mod tls;
 
 pub use cluster::{Cluster, Durability};
 pub use faults::Ground;
@@ -106,6 +108,16 @@ impl Database {
         Self {
             backend: Backend::Postgres,
             url: cluster.create_database(),
+            dir: tempfile::tempdir().unwrap(),
+            encrypted: false,
+        }
+    }
+
+    /// One that is there, by whatever URL leads to it.
+    pub fn at(url: String) -> Self {
+        Self {
+            backend: Backend::Postgres,
+            url,
             dir: tempfile::tempdir().unwrap(),
             encrypted: false,
         }

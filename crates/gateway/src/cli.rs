@@ -1,7 +1,9 @@
 //! The command line: every command, flag and environment variable there is.
 
 mod commands;
+mod limits;
 mod serve;
+mod tls;
 mod values;
 
 use std::{
@@ -17,7 +19,7 @@ use clap::{
 };
 use store::{Keys, Location, Migrate, Store};
 
-pub(crate) use self::{commands::*, serve::*};
+pub(crate) use self::{commands::*, limits::*, serve::*, tls::*};
 use crate::ring::{Source, VARIABLE};
 
 /// What the options of every command stand under.

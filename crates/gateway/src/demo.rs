@@ -64,8 +64,14 @@ pub(crate) async fn seed(store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to paste into a terminal, and what not to do.
-pub(crate) fn instructions(rest: SocketAddr, grpc: SocketAddr) -> Vec<String> {
+/// What to paste into a terminal, and what not to do. With TLS the certificate is not checked: it is hardly one for an
+/// address.
+pub(crate) fn instructions(rest: SocketAddr, grpc: SocketAddr, with_tls: bool) -> Vec<String> {
+    let (curl, grpcurl) = match with_tls {
+        true => ("curl -k", "grpcurl -insecure"),
+        false => ("curl", "grpcurl -plaintext"),
+    };
+    let scheme = if with_tls { "https" } else { "http" };
     let body = format!(
         r#"{{"user":"{USER}","pass":"{PASSWORD}","service":"updateStatus","target":{{"email":"{EMAIL}","status":"PASS"}}}}"#
     );
@@ -77,12 +83,12 @@ pub(crate) fn instructions(rest: SocketAddr, grpc: SocketAddr) -> Vec<String> {
         "",
         "This is a demo: its password is known to everybody. Try it from another terminal:",
         "",
-        &format!("curl -d '{body}' http://{rest}/v3/stable/api/storage"),
+        &format!("{curl} -d '{body}' {scheme}://{rest}/v3/stable/api/storage"),
         "",
-        &format!("curl -d '{customer}' http://{rest}/v3/stable/api/storage"),
+        &format!("{curl} -d '{customer}' {scheme}://{rest}/v3/stable/api/storage"),
         "",
         &format!(
-            "grpcurl -plaintext -H \"authorization: Basic $(printf {USER}:{PASSWORD} | base64 | tr -d '\\n')\" -d '{message}' {grpc} \
+            "{grpcurl} -H \"authorization: Basic $(printf {USER}:{PASSWORD} | base64 | tr -d '\\n')\" -d '{message}' {grpc} \
              dcams.storage.v1.StorageService/UpdateStatus"
         ),
     ]

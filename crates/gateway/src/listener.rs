@@ -1,53 +1,89 @@
-//! A listener: takes connections, speaks one version of HTTP on them, and ends them in order.
+//! A listener: takes connections, speaks one version of HTTP on them within their limits, and ends them in order.
 
-use std::{convert::Infallible, io, net::SocketAddr, num::NonZeroUsize, pin::pin, sync::Arc, time::Duration};
+mod addresses;
+mod metered;
+mod timed;
 
-use anyhow::Context;
-use http::{Request, Response};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use grpc::{CertificateAccount, Retiring};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
 use hyper::{
-    body::{Body, Incoming},
+    body::{Body, Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use metrics::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_io_timeout::TimeoutStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
-use crate::peer::TrustedProxies;
+use self::{
+    addresses::Addresses,
+    metered::Metered,
+    timed::{Timed, Times, Turn},
+};
+use crate::{cli::ConnectionLimits, peer::TrustedProxies, tls::Acceptor};
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Protocol {
     /// HTTP/1.0 and 1.1.
     Http1,
-    /// HTTP/2 without negotiation, as gRPC speaks it.
+    /// HTTP/2, which a client of gRPC speaks at once; with TLS it may ask for it by ALPN.
     Http2,
 }
 
-/// How long a client may be silent before, between and within the heads of its requests.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// How long a client may leave what is sent to it unread.
-const UNREAD: Duration = Duration::from_secs(10);
-
-/// The most headers of a request, and the most bytes that its head may have.
-const MAX_HEADERS: usize = 64;
-const MAX_HEAD: usize = 16 * 1024;
+/// When a listener is to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    /// It will end soon. It takes connections until then; those of HTTP/1 are closed behind a reply, since their clients
+    /// can then go elsewhere without having lost one.
+    pub(crate) announced: CancellationToken,
+    /// It takes no more connections, and ends those that it has.
+    pub(crate) now: CancellationToken,
+}
 
 /// A wait after the machine had nothing left for one more connection.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// hyper takes no smaller buffer than this.
+const LEAST_BUFFER: usize = 8 * 1024;
 
 /// An address that is taken, and on which nothing is served yet.
 pub(crate) struct Listener {
     socket: TcpListener,
     protocol: Protocol,
     trusted: TrustedProxies,
-    places: Arc<Semaphore>,
+    limits: Arc<ConnectionLimits>,
+    tls: Option<Acceptor>,
+    refused: Refused,
+}
+
+/// How many connections were closed at once.
+struct Refused {
+    /// There were too many in all.
+    all: Counter,
+    /// There were too many from their address.
+    address: Counter,
 }
 
 impl Listener {
@@ -57,17 +93,31 @@ impl Listener {
         address: SocketAddr,
         protocol: Protocol,
         trusted: TrustedProxies,
-        connections: NonZeroUsize,
+        limits: Arc<ConnectionLimits>,
     ) -> anyhow::Result<Self> {
         let socket = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address} ({name})"))?;
+        let refused = |limit: &'static str| {
+            let listener = name.to_ascii_lowercase();
+            metrics::counter!("dcams_connections_refused_total", "listener" => listener, "limit" => limit)
+        };
         Ok(Self {
             socket,
             protocol,
             trusted,
-            places: Arc::new(Semaphore::new(connections.get())),
+            limits,
+            tls: None,
+            refused: Refused {
+                all: refused("all"),
+                address: refused("address"),
+            },
         })
+    }
+
+    /// The same, with TLS if there is any.
+    pub(crate) fn with_tls(self, tls: Option<Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address, with the port that was given for port 0.
@@ -75,21 +125,23 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Serves until `stop` is cancelled, then lets each connection end the request that it is at. Returns when the last
-    /// one has ended.
-    pub(crate) async fn serve<S, B>(self, service: S, stop: CancellationToken)
+    /// Serves until it is to stop, then lets each connection end the request that it is at. Returns when the last one has
+    /// ended.
+    pub(crate) async fn serve<S, B>(self, service: S, stop: Stop)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
-        B: Body + Send + 'static,
+        B: Body + Unpin + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let places = Arc::new(Semaphore::new(self.limits.max_connections.get()));
+        let addresses = Addresses::default();
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                () = stop.cancelled() => break,
+                () = stop.now.cancelled() => break,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -100,23 +152,36 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                // Closed at once: a client that is told to wait would only hold a descriptor.
+            // What is too much is closed at once: a client that is told to wait would only hold a descriptor.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                self.refused.all.increment(1);
                 continue;
+            };
+            // A proxy connects for many.
+            let seat = if self.trusted.contains(peer.ip()) {
+                None
+            } else {
+                let seat = addresses.seat(peer.ip(), self.limits.connections_per_address);
+                if seat.is_none() {
+                    self.refused.address.increment(1);
+                    continue;
+                }
+                seat
             };
             // Without it small replies wait for the client's acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
-            let connection = converse(
-                self.protocol,
-                stream,
+            let connection = Connection {
                 peer,
-                self.trusted.clone(),
-                service.clone(),
-                stop.clone(),
-            );
+                account: None,
+                opened: Instant::now(),
+                trusted: self.trusted.clone(),
+                limits: Arc::clone(&self.limits),
+                stop: stop.clone(),
+            };
+            let (protocol, tls, service) = (self.protocol, self.tls.clone(), service.clone());
             connections.spawn(async move {
-                connection.await;
-                drop(place);
+                connection.converse(protocol, tls, stream, service).await;
+                drop((place, seat));
             });
         }
         drop(self.socket);
@@ -125,74 +190,243 @@ impl Listener {
     }
 }
 
-/// Serves one connection.
-async fn converse<S, B>(
-    protocol: Protocol,
-    stream: TcpStream,
+/// A connection, in plain text or with TLS.
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// What is known of a connection beside its stream.
+struct Connection {
     peer: SocketAddr,
+    /// For whom the client's certificate stands.
+    account: Option<CertificateAccount>,
+    /// When it could first be used: behind the handshake, where there is one.
+    opened: Instant,
     trusted: TrustedProxies,
-    service: S,
-    stop: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let answer = service_fn(move |mut request: Request<Incoming>| {
-        let client = trusted.client(peer, request.headers_mut());
-        request.extensions_mut().insert(client);
-        service.clone().oneshot(request)
-    });
-    // HTTP/2's own keep-alive begins after the client's first bytes.
-    if !matches!(tokio::time::timeout(SILENCE, stream.readable()).await, Ok(Ok(()))) {
-        return;
+    limits: Arc<ConnectionLimits>,
+    stop: Stop,
+}
+
+impl Connection {
+    /// Serves the connection to its end.
+    async fn converse<S, B>(mut self, protocol: Protocol, tls: Option<Acceptor>, stream: TcpStream, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body + Unpin + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let patience = tls.as_ref().map_or(self.limits.head_timeout, |tls| tls.patience);
+        let due = self.opened + patience;
+        // Before there is a first byte, a connection has no buffers. To ask whether it is readable is not enough: tokio takes
+        // one that was accepted just now for readable until a read has failed.
+        let mut first = [0];
+        let begun = tokio::select! {
+            begun = timeout_at(due, stream.peek(&mut first)) => begun,
+            () = self.stop.now.cancelled() => return,
+        };
+        if !matches!(begun, Ok(Ok(1))) {
+            return;
+        }
+        let stream = match tls {
+            None => Stream::Left(stream),
+            Some(tls) => {
+                let shaken = tokio::select! {
+                    shaken = timeout_at(due, tls.accept(stream)) => shaken,
+                    () = self.stop.now.cancelled() => return,
+                };
+                match shaken.unwrap_or_else(|late| Err(late.into())) {
+                    Ok((stream, account)) => {
+                        self.account = account;
+                        self.opened = Instant::now();
+                        Stream::Right(stream)
+                    }
+                    Err(error) => {
+                        tls.failed();
+                        return tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
+                    }
+                }
+            }
+        };
+        let turn = Turn::default();
+        let times = Times {
+            head: self.limits.head_timeout,
+            idle: self.limits.idle_timeout,
+            write: self.limits.write_timeout,
+        };
+        let stream = Timed::new(stream, times, turn.clone(), self.opened);
+        let peer = self.peer;
+        // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
+        let result = match protocol {
+            Protocol::Http1 => Box::pin(self.http1(stream, turn, service)).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, turn, service)).await,
+        };
+        if let Err(error) = result {
+            tracing::debug!(%peer, %error, "a connection ended early");
+        }
     }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(UNREAD));
-    let stream = TokioIo::new(Box::pin(stream));
-    let result = match protocol {
-        Protocol::Http1 => {
-            let mut connection = pin!(
-                http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(SILENCE)
-                    .max_headers(MAX_HEADERS)
-                    .max_buf_size(MAX_HEAD)
-                    .serve_connection(stream, answer)
-            );
-            tokio::select! {
-                result = connection.as_mut() => result,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+
+    async fn http1<S, B>(self, stream: Timed<Stream>, turn: Turn, service: S) -> hyper::Result<()>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body + Unpin + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (this, old) = (&self, self.old());
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            turn.begin();
+            let turn = turn.clone();
+            let is_long = uri_length(&request) > this.limits.uri_limit;
+            let client = this.trusted.client(this.peer, request.headers_mut());
+            request.extensions_mut().insert(client);
+            let service = service.clone();
+            // In a box, since hyper keeps the room for it while a connection is idle.
+            Box::pin(async move {
+                let response = if is_long {
+                    uri_too_long()
+                } else {
+                    service.oneshot(request).await?.map(Some)
+                };
+                let mut response = response.map(|body| Answer { body, turn });
+                if Instant::now() >= old || this.stop.announced.is_cancelled() {
+                    response.headers_mut().insert(CONNECTION, CLOSE);
                 }
+                Ok::<_, Infallible>(response)
+            })
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                // hyper has one timer for the silence before a head and for the head together; ours are in the stream. With
+                // it hyper looks for the next head as soon as it has answered, which is when ours begin.
+                .header_read_timeout(this.limits.idle_timeout + this.limits.head_timeout)
+                .max_headers(self.limits.max_headers.get())
+                .max_header_size(self.limits.head_limit)
+                .max_buf_size(self.limits.head_limit.max(LEAST_BUFFER))
+                .serve_connection(TokioIo::new(stream), answer)
+        );
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = self.stop.now.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
         }
-        Protocol::Http2 => {
-            let mut connection = pin!(
-                http2::Builder::new(TokioExecutor::new())
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(100)
-                    .initial_stream_window_size(1024 * 1024)
-                    .initial_connection_window_size(1024 * 1024)
-                    .max_pending_accept_reset_streams(20)
-                    .max_header_list_size(16 * 1024)
-                    .keep_alive_interval(SILENCE)
-                    .keep_alive_timeout(Duration::from_secs(20))
-                    .serve_connection(stream, answer)
-            );
-            tokio::select! {
-                result = connection.as_mut() => result,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+    }
+
+    async fn http2<S, B>(self, stream: Timed<Stream>, turn: Turn, service: S) -> hyper::Result<()>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body + Unpin + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let limits = &self.limits.http2;
+        let retiring = CancellationToken::new();
+        let (this, retires) = (&self, retiring.clone());
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            let client = this.trusted.client(this.peer, request.headers_mut());
+            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(Retiring(retires.clone()));
+            if let Some(account) = &this.account {
+                request.extensions_mut().insert(account.clone());
             }
+            service.clone().oneshot(request)
+        });
+        let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let stream = Metered::new(stream, limits.control_frames.get(), turn.clone());
+        let mut connection = pin!(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(most(limits.calls_per_connection.get()))
+                .initial_stream_window_size(most(limits.stream_window))
+                .initial_connection_window_size(most(limits.connection_window))
+                .max_pending_accept_reset_streams(limits.pending_resets.get())
+                .max_header_list_size(most(self.limits.head_limit))
+                .keep_alive_interval(limits.keepalive)
+                .keep_alive_timeout(limits.keepalive_timeout)
+                .serve_connection(TokioIo::new(stream), answer)
+        );
+        let is_stopped = tokio::select! {
+            result = connection.as_mut() => return result,
+            () = self.stop.now.cancelled() => true,
+            () = sleep_until(self.old()) => false,
+        };
+        connection.as_mut().graceful_shutdown();
+        if is_stopped {
+            // One that has not even said hello has nothing to end.
+            return if turn.is_ours() { connection.await } else { Ok(()) };
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%peer, %error, "a connection ended early");
+        retiring.cancel();
+        // Whoever is not done by then is cut off.
+        timeout(self.limits.connection_grace, connection)
+            .await
+            .unwrap_or(Ok(()))
+    }
+
+    /// When this connection is too old. Connections that began together, as after a restart, do not all end together.
+    fn old(&self) -> Instant {
+        self.opened + self.limits.connection_age.mul_f64(rand::random_range(0.9..1.1))
+    }
+}
+
+/// The value of `Connection` that announces its end.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// How many bytes the URI has. hyper has taken it apart, and bounds it by the whole head.
+fn uri_length(request: &Request<Incoming>) -> usize {
+    let uri = request.uri();
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    authority + path
+}
+
+/// The refusal of a URI. It has no body, like all that is refused for the form of a head.
+fn uri_too_long<B>() -> Response<Option<B>> {
+    let mut response = Response::new(None);
+    *response.status_mut() = StatusCode::URI_TOO_LONG;
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response.headers_mut().insert(CONNECTION, CLOSE);
+    response
+}
+
+/// The body of an answer, none for an empty one. When it has been sent, it is the client's turn.
+struct Answer<B> {
+    body: Option<B>,
+    turn: Turn,
+}
+
+impl<B> Drop for Answer<B> {
+    fn drop(&mut self) {
+        self.turn.end();
+    }
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

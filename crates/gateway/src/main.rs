@@ -30,6 +30,7 @@ mod retention;
 mod ring;
 mod serve;
 mod telemetry;
+mod tls;
 mod webhooks;
 
 use std::{fmt, io::Write, process::ExitCode};

@@ -18,6 +18,11 @@ impl TrustedProxies {
         Self(Arc::new(proxies.into_iter().map(|ip| ip.to_canonical()).collect()))
     }
 
+    /// Whether this is one of them.
+    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
+        self.0.contains(&peer.to_canonical())
+    }
+
     /// The client's address: each trusted proxy is believed about the one before it, and no one else. Only a trusted peer
     /// may say that the call came in over another face: the history keeps that.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &mut HeaderMap) -> ClientAddress {

@@ -1,10 +1,11 @@
 //! `serve`: puts the parts together, tells where they listen, and stops them in order.
 
-use std::{io::Write, net::SocketAddr, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use credentials::Credentials;
 use grpc::{Readiness, StreamSettings};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,12 +13,12 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     audit,
-    cli::{ServeOptions, StoreOptions},
+    cli::{ConnectionLimits, ServeOptions, StoreOptions},
     demo, housekeeping,
-    listener::{Listener, Protocol},
+    listener::{Listener, Protocol, Stop},
     ops::{self, Ready},
     peer::TrustedProxies,
-    retention, telemetry, webhooks,
+    retention, telemetry, tls, webhooks,
 };
 
 /// How long a connection to the upstream may take.
@@ -30,6 +31,10 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     if options.demo {
         refuse_public(&options)?;
     }
+    options.tls.check_address("REST", options.rest_addr)?;
+    if options.upstream.is_none() {
+        options.tls.check_address("gRPC", options.grpc_addr)?;
+    }
     let largest = rest_settings(&options).document_body_limit;
     if options.document_budget < largest {
         tracing::warn!(
@@ -38,36 +43,56 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         );
     }
     let metrics = telemetry::metrics()?;
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
+    let limits = Arc::new(options.connections.clone());
+    allow_descriptors(&limits);
     let trusted = TrustedProxies::new(options.trusted_proxies.clone());
     let bind = async |name: &str, address: SocketAddr, protocol: Protocol| {
-        Listener::bind(name, address, protocol, trusted.clone(), options.max_connections).await
+        Listener::bind(name, address, protocol, trusted.clone(), Arc::clone(&limits)).await
     };
+    let tasks = TaskTracker::new();
+    let configs = match tls::Faces::of(&options.tls) {
+        Some(faces) => {
+            let (followed, configs) = tls::load(faces).context("TLS")?;
+            tasks.spawn(followed.follow(stop.now.clone()));
+            Some(configs)
+        }
+        None => None,
+    };
+    let with_tls = |listener: Listener, protocol, name| {
+        let tls = configs.clone();
+        listener.with_tls(tls.map(|configs| tls::Acceptor::new(configs, protocol, &options.tls, name)))
+    };
+    let scheme = if configs.is_some() { "https" } else { "http" };
     let rest = bind("REST", options.rest_addr, Protocol::Http1).await?;
+    let rest = with_tls(rest, Protocol::Http1, "rest");
     let ops = bind("ops", options.ops_addr, Protocol::Http1).await?;
     let mut lines = vec![
-        format!("REST   http://{}/v3/stable/api/storage", rest.address()?),
+        format!("REST   {scheme}://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
     ];
-    let openapi = rest::openapi(&format!("http://{}", rest.address()?)).context("the OpenAPI document")?;
-    let tasks = TaskTracker::new();
+    let openapi = rest::openapi(&format!("{scheme}://{}", rest.address()?)).context("the OpenAPI document")?;
     // Both faces draw from one.
     let budget = proto::Budget::new(options.document_budget);
 
     let (client, ready, store) = match &options.upstream {
         Some(uri) => {
-            let channel = connect(uri)?;
+            let channel = connect(uri, &options, &tasks, stop.now.clone())?;
             lines.push(format!("calls  gRPC at {uri}"));
             (
                 proto::client(channel.clone()),
-                Ready::Upstream(channel, stop.clone()),
+                Ready::Upstream(channel, stop.announced.clone()),
                 None,
             )
         }
         None => {
             let grpc = bind("gRPC", options.grpc_addr, Protocol::Http2).await?;
+            let grpc = with_tls(grpc, Protocol::Http2, "grpc");
             let store = location.open_with(options.migrate, &store_settings(&options))?;
-            lines.push(format!("gRPC   {}", grpc.address()?));
+            lines.push(match configs.is_some() {
+                true => format!("gRPC   https://{}", grpc.address()?),
+                false => format!("gRPC   {}", grpc.address()?),
+            });
             lines.push(format!("store  {}", location.location));
             if !store.is_encrypted() {
                 tracing::warn!(
@@ -77,7 +102,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             }
             if options.demo {
                 demo::seed(&store).await?;
-                lines.extend(demo::instructions(rest.address()?, grpc.address()?));
+                lines.extend(demo::instructions(rest.address()?, grpc.address()?, configs.is_some()));
             } else {
                 demo::warn_if_present(&store).await;
             }
@@ -85,39 +110,50 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let service = grpc::service(
                 store.clone(),
                 credentials,
-                &grpc_settings(&options, budget.clone(), stop.clone()),
+                &grpc_settings(&options, budget.clone(), stop.now.clone()),
             );
-            let readiness = Readiness::new(store.clone(), stop.clone());
+            let readiness = Readiness::new(store.clone(), stop.announced.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
-            tasks.spawn(audit::seal(store.clone(), stop.clone()));
-            tasks.spawn(housekeeping::run(store.clone(), stop.clone()));
+            tasks.spawn(audit::seal(store.clone(), stop.now.clone()));
+            tasks.spawn(housekeeping::run(store.clone(), stop.now.clone()));
             if let Some(age) = options.retain_documents_for {
-                tasks.spawn(retention::run(store.clone(), age, stop.clone()));
+                tasks.spawn(retention::run(store.clone(), age, stop.now.clone()));
             }
             let pace = webhooks::Pace::new(
                 Duration::from_millis(options.webhook_lease.into()),
                 options.webhook_tempo,
             );
             let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
-            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.clone()));
+            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.now.clone()));
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
     tasks.spawn(rest.serve(rest::router(client, rest_settings(&options), budget), stop.clone()));
     // The probes answer until everything else has ended.
-    let ops_stop = CancellationToken::new();
+    let ops_stop = Stop::default();
     let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
     announce(&lines)?;
 
     signals.asked().await;
-    tracing::info!("stopping: work under way has {} s to end", options.drain.as_secs());
-    stop.cancel();
+    // First of all it says that it is not ready.
+    stop.announced.cancel();
+    let (delay, drain) = (options.drain_delay, options.drain);
+    if !delay.is_zero() {
+        tracing::info!("stopping in {} s, and not ready from now on", delay.as_secs());
+    }
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        // Whoever asks again does not want to wait for it.
+        () = signals.asked() => {}
+    }
+    tracing::info!("stopping: work under way has {} s to end", drain.as_secs());
+    stop.now.cancel();
     tasks.close();
     let in_order = tokio::select! {
-        ended = tokio::time::timeout(options.drain, async {
+        ended = tokio::time::timeout(drain, async {
             tasks.wait().await;
-            ops_stop.cancel();
+            ops_stop.now.cancel();
             let _ = ops.await;
             // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
             // waits for a write that is under way.
@@ -164,7 +200,10 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
             ..StreamSettings::default()
         },
         stop,
-        ..grpc::Settings::default()
+        message_limit: options.calls.body_limit,
+        deadline: options.calls.deadline,
+        deadline_limit: options.calls.deadline_limit,
+        unread: options.connections.write_timeout,
     }
 }
 
@@ -172,7 +211,30 @@ fn rest_settings(options: &ServeOptions) -> rest::Settings {
     rest::Settings {
         // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
         document_body_limit: options.documents.limit.saturating_mul(14) / 5,
-        ..rest::Settings::default()
+        body_limit: options.calls.body_limit,
+        body_timeout: options.calls.body_timeout,
+        handler_timeout: options.calls.deadline.min(options.calls.deadline_limit),
+    }
+}
+
+/// Lets the process have as many descriptors as it may, since shells and systemd give 1,024 to begin with, and says if those
+/// are not enough for all connections.
+fn allow_descriptors(limits: &ConnectionLimits) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // None is no limit. If it cannot be raised, what was allowed is.
+    let allowed = match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.maximum,
+        Err(_) => getrlimit(Resource::Nofile).current,
+    };
+    let needed = limits.max_connections.get() as u64;
+    if let Some(allowed) = allowed
+        && allowed < needed
+    {
+        tracing::warn!(
+            "the process may have {allowed} open files, and --max-connections alone needs {needed}: raise `ulimit -n`, or \
+             LimitNOFILE= of systemd"
+        );
     }
 }
 
@@ -186,21 +248,42 @@ fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A channel to the gRPC face of another process, which need not be there yet.
-fn connect(uri: &http::Uri) -> anyhow::Result<Channel> {
+/// A channel to the gRPC face of another process, which need not be there yet. `tasks` get what reads its certificates
+/// anew.
+fn connect(
+    uri: &http::Uri,
+    options: &ServeOptions,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> anyhow::Result<Channel> {
     // A password in it would be printed with it; whose calls they are, each request says itself.
     let plain = uri
         .authority()
         .is_some_and(|authority| !authority.as_str().contains('@'));
-    if uri.scheme_str() != Some("http") || !plain || !["", "/"].contains(&uri.path()) {
-        bail!("--upstream needs a URL of the form http://HOST:PORT");
-    }
-    Ok(Endpoint::from(uri.clone())
+    let with_tls = match uri.scheme_str() {
+        Some("http") => Some(false),
+        Some("https") => Some(true),
+        _ => None,
+    };
+    let (Some(with_tls), true, "" | "/") = (with_tls, plain, uri.path()) else {
+        bail!("--upstream needs a URL of the form https://HOST:PORT or http://HOST:PORT");
+    };
+    let endpoint = Endpoint::from(uri.clone())
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .connect_lazy())
+        .keep_alive_timeout(Duration::from_secs(10));
+    options.tls.check_upstream(uri)?;
+    let certificates = &options.upstream_tls;
+    if !with_tls {
+        if certificates.upstream_ca.is_some() || certificates.upstream_cert.is_some() {
+            bail!("--upstream-ca and --upstream-cert need an --upstream of https");
+        }
+        return Ok(endpoint.connect_lazy());
+    }
+    let (followed, config) = tls::load(tls::Upstream::of(certificates)).context("TLS to the upstream")?;
+    tasks.spawn(followed.follow(stop));
+    Ok(endpoint.connect_with_connector_lazy(tls::Connector::new(config)))
 }
 
 /// Tells on standard output what is served where.

@@ -10,7 +10,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 use crate::{
     audit,
     cli::{LogFormat, LogLevel, LogOptions},
-    retention, webhooks,
+    retention, tls, webhooks,
 };
 
 /// Starts logging. The libraries below us never say more than warnings, whatever the level: at their most verbose some
@@ -75,6 +75,15 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "Changes that were handed to the streams of the feed",
         ),
         (audit::SEALED, "Rows of the history that were sealed"),
+        (
+            tls::EXPIRY,
+            "When the TLS certificate of the faces ends, as seconds since 1970",
+        ),
+        (
+            tls::USABLE,
+            "Whether the files of TLS were fit for use when they were last looked at, by what they are for",
+        ),
+        (tls::FAILURES, "TLS handshakes that came to nothing, by listener"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {

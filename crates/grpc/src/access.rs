@@ -14,10 +14,22 @@ use tonic::{Request, Status};
 
 use crate::{Service, convert, edge::Passed};
 
+/// The account that a caller's certificate stands for: an extension of the request, from the listener that has verified
+/// the certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateAccount(pub AccountName);
+
+/// What shows that a caller is who it says.
+enum Proof {
+    Password(SecretString),
+    /// The listener has seen its certificate.
+    Certificate,
+}
+
 /// A call, but for its message: who calls, from where, and until when there is time.
 pub(crate) struct Call {
     user: AccountName,
-    password: SecretString,
+    proof: Proof,
     from: IpAddr,
     face: Face,
     request_id: String,
@@ -29,11 +41,11 @@ impl Call {
     /// more than the rules for names and passwords, which are public.
     pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let passed = request.extensions().get::<Passed>().ok_or(Reason::Internal)?;
-        let (user, password) = basic(request).ok_or(Reason::BadCredentials)?;
+        let (user, proof) = proof(request).ok_or(Reason::BadCredentials)?;
         let from = request.extensions().get::<ClientAddress>();
         Ok(Self {
             user,
-            password,
+            proof,
             // A caller without an address is a task of this process.
             from: from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0),
             face: passed.face,
@@ -59,6 +71,16 @@ impl Call {
             request_id: self.request_id.clone(),
         }
     }
+}
+
+/// Who calls, by what it sends; only a call that sends no credentials at all is one of its certificate.
+fn proof<T>(request: &Request<T>) -> Option<(AccountName, Proof)> {
+    if request.metadata().contains_key("authorization") {
+        let (user, password) = basic(request)?;
+        return Some((user, Proof::Password(password)));
+    }
+    let CertificateAccount(user) = request.extensions().get()?;
+    Some((user.clone(), Proof::Certificate))
 }
 
 /// User and password of `authorization: Basic`, RFC 7617.
@@ -98,15 +120,18 @@ impl Service {
                 Err(Failure::Refused(refusal.clone()))
             }
         };
-        let remembered = self
-            .credentials
-            .remembered(call.user.as_str(), &call.password, call.from);
+        let remembered = match &call.proof {
+            Proof::Password(password) => self.credentials.remembered(call.user.as_str(), password, call.from),
+            Proof::Certificate => Ok(None),
+        };
         let mut result = match remembered.map_err(refusal)? {
             Some(verified) => attempt(principal(verified)).await,
             None => attempt(self.verify(call).await?).await,
         };
         if let Err(Failure::Store(store::Error::StaleCredentials)) = result {
-            self.credentials.forget(call.user.as_str(), &call.password);
+            if let Proof::Password(password) = &call.proof {
+                self.credentials.forget(call.user.as_str(), password);
+            }
             result = attempt(self.verify(call).await?).await;
         }
         result.map_err(|failure| match failure {
@@ -115,7 +140,8 @@ impl Service {
         })
     }
 
-    /// Verifies the caller's password against the account as it is now.
+    /// Verifies the caller's password against the account as it is now. A certificate was verified already, and stands for
+    /// the account as long as that is enabled.
     async fn verify(&self, call: &Call) -> Result<Principal, Status> {
         let account = match self.store.account(call.user.as_str(), call.deadline).await {
             Ok(account) => Some(Account {
@@ -127,10 +153,18 @@ impl Service {
             Err(store::Error::AccountNotFound) => None,
             Err(error) => return Err(convert::reason(error, &call.request_id).into()),
         };
-        let verified = self
-            .credentials
-            .verify(call.user.as_str(), &call.password, call.from, account)
-            .await;
+        let verified = match (&call.proof, account) {
+            (Proof::Password(password), account) => {
+                self.credentials
+                    .verify(call.user.as_str(), password, call.from, account)
+                    .await
+            }
+            (Proof::Certificate, Some(account)) if account.enabled => Ok(Verified {
+                account: account.id,
+                version: account.version,
+            }),
+            (Proof::Certificate, _) => Err(credentials::Error::Wrong),
+        };
         Ok(principal(verified.map_err(refusal)?))
     }
 }

@@ -147,13 +147,11 @@ struct Reply {
 }
 
 impl Held {
-    /// How long a client may leave a reply unread. What waits for the window of a stream, the timeout of the connection does
-    /// not see.
-    pub(crate) const UNREAD: Duration = Duration::from_secs(10);
-
     /// How much is handed on at once, as a copy: a part of the whole would keep all of it in memory.
     const PART: usize = 64 * 1024;
 
+    /// Gives up when the client leaves it unread for so long. What waits for the window of a stream, the timeout of the
+    /// connection does not see.
     pub(crate) fn new(body: Body, hold: Hold, unread: Duration) -> Self {
         let reply = Arc::new(Mutex::new(Reply {
             body,

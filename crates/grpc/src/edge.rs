@@ -44,6 +44,7 @@ pub struct Edge<S> {
 struct Shared {
     deadline: Duration,
     deadline_limit: Duration,
+    unread: Duration,
     sizes: Sizes,
     budget: Budget,
     rest: Measures,
@@ -55,6 +56,7 @@ impl<S> Edge<S> {
         let shared = Shared {
             deadline: settings.deadline,
             deadline_limit: settings.deadline_limit,
+            unread: settings.unread,
             sizes: settings.sizes(),
             budget: settings.budget.clone(),
             rest: Measures::new(Face::Rest),
@@ -145,7 +147,7 @@ where
             }
             shared.measures(face).record(response.headers(), began);
             Ok(match response.extensions().get::<Hold>().cloned() {
-                Some(hold) => response.map(|body| Body::new(Held::new(body, hold, Held::UNREAD))),
+                Some(hold) => response.map(|body| Body::new(Held::new(body, hold, shared.unread))),
                 None => response,
             })
         })

@@ -46,10 +46,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 use crate::{budget::Sizes, watch_status_changes::Streams};
+pub use access::CertificateAccount;
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
-pub use watch_status_changes::StreamSettings;
+pub use watch_status_changes::{Retiring, StreamSettings};
 
 /// Limits of the gRPC face.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The longest deadline that a call may name.
     pub deadline_limit: Duration,
+    /// How long a client may leave a reply unread that holds a part of the budget.
+    pub unread: Duration,
     /// The streams of `WatchStatusChanges`.
     pub streams: StreamSettings,
     /// Cancelled when the server stops: streams end then, which by themselves would not.
@@ -81,6 +84,7 @@ impl Default for Settings {
             customer_link: CustomerLink::default(),
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
+            unread: Duration::from_secs(10),
             streams: StreamSettings::default(),
             stop: CancellationToken::default(),
         }

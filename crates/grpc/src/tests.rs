@@ -244,7 +244,7 @@ async fn a_reply_is_sent_in_parts_and_holds_its_own_until_the_end() {
     let hold = budget.take(MIB).unwrap();
     let reply: Bytes = (0..=u8::MAX).cycle().take(300 * KIB).collect();
     let body = Body::new(Full::new(reply.clone()));
-    let mut body = Body::new(Held::new(body, hold, Held::UNREAD));
+    let mut body = Body::new(Held::new(body, hold, Duration::from_secs(10)));
     let mut sent = Vec::new();
     while let Some(frame) = body.frame().await {
         let part = frame.unwrap().into_data().unwrap();

@@ -53,6 +53,11 @@ impl Default for StreamSettings {
     }
 }
 
+/// An extension of a request: cancelled when the connection that it came over is to end. A stream on it ends then as it does
+/// when the server stops, so that its consumer goes on over another one.
+#[derive(Clone, Debug)]
+pub struct Retiring(pub CancellationToken);
+
 /// The most changes in an answer, as the contract says.
 const PAGE: u32 = 100;
 
@@ -128,6 +133,11 @@ pub(crate) async fn answer(
 ) -> Result<Response<Answers>, Status> {
     let call = Call::of(&request)?;
     let deadline = call.deadline;
+    // Without one, it lives as long as the server does.
+    let retiring = request
+        .extensions()
+        .get::<Retiring>()
+        .map(|retiring| retiring.0.clone());
     let WatchStatusChangesRequest { cursor, only_new } = request.into_inner();
     let begin = |principal: Principal, cursor: String| async move {
         let store = &service.store;
@@ -164,7 +174,7 @@ pub(crate) async fn answer(
         queue: Arc::clone(&queue),
     };
     tokio::spawn(async move {
-        if let Some(refusal) = reader.run(announces).await {
+        if let Some(refusal) = reader.run(announces, retiring.unwrap_or_default()).await {
             // Nobody listens any more if this fails.
             let _ = end.send(refusal.into());
         }
@@ -249,13 +259,14 @@ struct Reader {
 type End = Option<Refusal>;
 
 impl Reader {
-    async fn run(mut self, announces: bool) -> End {
+    async fn run(mut self, announces: bool, retiring: CancellationToken) -> End {
         let stop = self.streams.stop.clone();
         let answers = self.answers.clone();
         tokio::select! {
             Err(end) = self.follow(announces) => end,
             () = answers.closed() => None,
             () = stop.cancelled() => Some(Reason::Unavailable.into()),
+            () = retiring.cancelled() => Some(Reason::Unavailable.into()),
         }
     }
 

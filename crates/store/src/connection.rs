@@ -15,7 +15,7 @@ use diesel::{
     connection::{SimpleConnection, TransactionManager},
 };
 
-use crate::{Error, Result, Settings, error};
+use crate::{Error, Result, Settings, error, feed};
 
 /// A connection to either database.
 #[derive(diesel::MultiConnection)]
@@ -36,7 +36,7 @@ macro_rules! on_either {
 }
 pub(crate) use on_either;
 
-/// Where a store is: `sqlite://PATH`, or a `postgres://` URL as libpq takes it.
+/// Where a store is: `sqlite://PATH`, or a `postgres://` URL as libpq takes it, be it with many hosts.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// A SQLite file.
@@ -209,7 +209,7 @@ const CACHE_KIB: u32 = 4 * 1_024;
 
 /// The URL with what libpq would otherwise wait for too long, unless the URL says it itself.
 fn with_defaults(url: &str) -> String {
-    let mut url = url.to_owned();
+    let mut url = with_authorities(url, openssl_probe::probe().cert_file.as_deref());
     for (name, value) in [
         ("application_name", "dcams-gateway"),
         ("connect_timeout", "5"),
@@ -222,6 +222,29 @@ fn with_defaults(url: &str) -> String {
         }
     }
     url
+}
+
+/// The URL with the file of the system's authorities for `sslrootcert=system`: the OpenSSL in this program was built
+/// without knowing where this machine keeps them. As in libpq the host's name is checked then; with any other `sslmode`
+/// beside it the URL is left to libpq, which refuses it.
+fn with_authorities(url: &str, file: Option<&Path>) -> String {
+    const SYSTEM: &str = "sslrootcert=system";
+
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let mode = query.split('&').find_map(|pair| pair.strip_prefix("sslmode="));
+    let file = file.and_then(Path::to_str);
+    match (file, mode) {
+        (Some(file), None | Some("verify-full")) if query.split('&').any(|pair| pair == SYSTEM) => {
+            let pairs = query
+                .split('&')
+                .filter(|pair| *pair != SYSTEM && !pair.starts_with("sslmode="));
+            let file = file.replace('%', "%25").replace('&', "%26");
+            let mut pairs: Vec<_> = pairs.map(str::to_owned).collect();
+            pairs.extend(["sslmode=verify-full".to_owned(), format!("sslrootcert={file}")]);
+            format!("{place}?{}", pairs.join("&"))
+        }
+        _ => url.to_owned(),
+    }
 }
 
 /// Takes SQLite's write lock at the beginning of a transaction. One that read first and wrote later would fail where
@@ -277,8 +300,11 @@ impl r2d2::ManageConnection for Connector {
     type Error = Error;
 
     fn connect(&self) -> Result<Pooled> {
+        let mut connection = Self::connect(self)?;
+        // It may be another server than before, after a failover. An erasure is written over this connection.
+        feed::settle_epoch(&mut connection)?;
         Ok(Pooled {
-            connection: Self::connect(self)?,
+            connection,
             made: Instant::now(),
             broken: false,
         })
@@ -331,6 +357,41 @@ mod tests {
         ] {
             assert_eq!(url.parse::<Location>().unwrap().to_string(), "postgres://...");
         }
+        let location: Location = "postgres://u:canary@a:1,b:2/d?target_session_attrs=read-write"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            format!("{location} {location:?}"),
+            "postgres://a:1,b:2/d postgres://a:1,b:2/d"
+        );
+    }
+
+    #[test]
+    fn the_authorities_of_the_system_are_found() {
+        let with = |url| with_authorities(url, Some(Path::new("/etc/100%/ca.crt")));
+        for url in [
+            "postgres://h/d?sslrootcert=system",
+            "postgres://h/d?sslmode=verify-full&sslrootcert=system",
+        ] {
+            assert_eq!(
+                with(url),
+                "postgres://h/d?sslmode=verify-full&sslrootcert=/etc/100%25/ca.crt"
+            );
+        }
+        assert_eq!(
+            with("postgres://h/d?sslrootcert=system&connect_timeout=1"),
+            "postgres://h/d?connect_timeout=1&sslmode=verify-full&sslrootcert=/etc/100%25/ca.crt"
+        );
+        for url in [
+            "postgres://h/d",
+            "postgres://h/d?sslrootcert=/ca.crt",
+            // libpq says that this is too weak.
+            "postgres://h/d?sslmode=require&sslrootcert=system",
+        ] {
+            assert_eq!(with(url), url);
+        }
+        let url = "postgres://h/d?sslrootcert=system";
+        assert_eq!(with_authorities(url, None), url);
     }
 
     #[test]

@@ -145,7 +145,13 @@ impl From<ConnectionError> for Error {
 
 /// The beginnings of what libpq says once it has understood the URL. What it says before may quote any part of it, the
 /// password as well.
-const UNDERSTOOD: [&str; 3] = ["connection to server", "could not translate host name", "sslmode value"];
+const UNDERSTOOD: [&str; 5] = [
+    "connection to server",
+    "could not match",
+    "could not translate host name",
+    "invalid target_session_attrs value",
+    "weak sslmode",
+];
 
 /// Why there is no connection to PostgreSQL.
 pub(crate) fn of_libpq(error: ConnectionError) -> Error {

@@ -10,7 +10,11 @@ use clap::{Args, builder::BoolishValueParser};
 use grpc::CustomerLink;
 use store::Migrate;
 
-use super::values::{GIB, MIB, age, bytes, seconds, to};
+use super::{
+    limits::{CallLimits, ConnectionLimits},
+    tls::{TlsOptions, UpstreamTlsOptions},
+    values::{GIB, MIB, age, bytes, seconds, to},
+};
 use crate::webhooks::Rules;
 
 /// How to serve.
@@ -33,9 +37,13 @@ pub(crate) struct ServeOptions {
     /// Where /healthz, /readyz, /metrics, /openapi.json and /docs are; never a public address
     #[arg(long, env = "DCAMS_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub(crate) ops_addr: SocketAddr,
-    /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (http://HOST:PORT); no store is opened
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+    /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (https://HOST:PORT or http://HOST:PORT); no store is opened
     #[arg(long, env = "DCAMS_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<http::Uri>,
+    #[command(flatten)]
+    pub(crate) upstream_tls: UpstreamTlsOptions,
     /// What to do about the store's schema at start: auto applies what is missing, check refuses to start, off does not look
     #[arg(long, env = "DCAMS_MIGRATE", value_name = "HOW", default_value = "auto")]
     pub(crate) migrate: Migrate,
@@ -47,9 +55,10 @@ pub(crate) struct ServeOptions {
         value_delimiter = ','
     )]
     pub(crate) trusted_proxies: Vec<IpAddr>,
-    /// The most connections on each listener; one more is closed at once
-    #[arg(long, env = "DCAMS_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = to::<1_000_000>)]
-    pub(crate) max_connections: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) connections: ConnectionLimits,
+    #[command(flatten)]
+    pub(crate) calls: CallLimits,
     /// The most changes in one transaction; 1 means a transaction for each
     #[arg(long, env = "DCAMS_WRITE_BATCH", value_name = "N", default_value = "256", value_parser = to::<10_000>)]
     pub(crate) write_batch: NonZeroUsize,
@@ -91,7 +100,10 @@ pub(crate) struct ServeOptions {
     /// A stream ends when its consumer reads nothing for so long while more is there: a number with s, m, h or d
     #[arg(long, env = "DCAMS_SLOW_CONSUMER", value_name = "TIME", default_value = "30s", value_parser = age)]
     pub(crate) slow_consumer: Duration,
-    /// How many seconds work under way has to end after SIGTERM
+    /// How many seconds the gateway serves on after SIGTERM while it already says that it is not ready, so that whoever sends it requests can turn away
+    #[arg(long, env = "DCAMS_DRAIN_DELAY", value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub(crate) drain_delay: Duration,
+    /// How many seconds work under way has to end after that
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,
 }

@@ -12,13 +12,14 @@ pub(crate) fn to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> 
         .ok_or_else(|| format!("a whole number from 1 to {MOST} is needed"))
 }
 
-/// 1 MiB and 1 GiB.
-pub(crate) const MIB: usize = 1024 * 1024;
+/// 1 KiB, 1 MiB and 1 GiB.
+pub(crate) const KIB: usize = 1024;
+pub(crate) const MIB: usize = 1024 * KIB;
 pub(crate) const GIB: usize = 1024 * MIB;
 
 /// A number of bytes from 1 to `MOST`.
 pub(crate) fn bytes<const MOST: usize>(text: &str) -> Result<usize, String> {
-    let units = [("KiB", 1024), ("MiB", MIB), ("GiB", GIB), ("", 1)];
+    let units = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB), ("", 1)];
     units
         .into_iter()
         .find_map(|(unit, size)| text.strip_suffix(unit)?.parse::<usize>().ok()?.checked_mul(size))
@@ -37,6 +38,17 @@ pub(crate) fn age(text: &str) -> Result<Duration, String> {
         .filter(|seconds| (1..=MOST).contains(seconds))
         .map(Duration::from_secs)
         .ok_or_else(|| "a number with s, m, h or d is needed, such as 90d, from 1s to 36500d".to_owned())
+}
+
+/// How long something may take: at least a millisecond, and at most a century.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms") {
+        Some(number) => (number.parse().ok())
+            .filter(|milliseconds| (1..=60_000).contains(milliseconds))
+            .map(Duration::from_millis),
+        None => age(text).ok(),
+    }
+    .ok_or_else(|| "a number with ms, s, m, h or d is needed, such as 10s, from 1ms to 36500d".to_owned())
 }
 
 /// Why a status is changed.
@@ -81,6 +93,18 @@ mod tests {
         }
         for (text, seconds) in [("1s", 1), ("30m", 1_800), ("12h", 43_200), ("90d", 7_776_000)] {
             assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for (text, milliseconds) in [
+            ("1ms", 1),
+            ("250ms", 250),
+            ("60000ms", 60_000),
+            ("2s", 2_000),
+            ("10m", 600_000),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "ms", "0ms", "60001ms", "-1ms", "1.5s", "0s", "10"] {
+            assert!(time(text).is_err(), "{text}");
         }
         for text in [
             "",

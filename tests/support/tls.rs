@@ -1,0 +1,148 @@
+//! Authorities and certificates of a test's own, and connections that trust them.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use super::{Connection, Database};
+
+/// What a name of every gateway is.
+pub const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// A connection over TLS.
+pub type Secure = Connection<StreamOwned<ClientConnection, TcpStream>>;
+
+/// An authority.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+pub struct Identity {
+    pub cert: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "An authority");
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for these names.
+    pub fn issue(&self, names: &[&str]) -> Identity {
+        self.issue_until(names, 2100)
+    }
+
+    /// The same, which ends with the beginning of a year.
+    pub fn issue_until(&self, names: &[&str], year: i32) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        Identity {
+            cert: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// A client that trusts this authority, and what it says that it speaks.
+    pub fn client(&self, protocol: &str) -> ClientConfig {
+        self.config(protocol, ALL_VERSIONS, None)
+    }
+
+    /// The same, which knows one version of TLS.
+    pub fn client_of(&self, protocol: &str, version: &'static SupportedProtocolVersion) -> ClientConfig {
+        self.config(protocol, &[version], None)
+    }
+
+    /// The same, with a certificate of its own.
+    pub fn client_with(&self, protocol: &str, identity: &Identity) -> ClientConfig {
+        self.config(protocol, ALL_VERSIONS, Some(identity))
+    }
+
+    fn config(
+        &self,
+        protocol: &str,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Option<&Identity>,
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some(identity) => {
+                let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(vec![identity.der()], key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![protocol.into()];
+        config
+    }
+}
+
+impl Identity {
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
+    }
+
+    /// Writes both into the test's folder, and gives their paths.
+    pub fn write(&self, database: &Database, name: &str) -> (String, String) {
+        let path = |path: PathBuf| path.display().to_string();
+        (
+            path(database.file(&format!("{name}.pem"), &self.cert)),
+            path(database.file(&format!("{name}.key"), &self.key)),
+        )
+    }
+
+    /// Makes a folder with both as `tls.crt` and `tls.key`, as a secret is mounted.
+    pub fn mount(&self, folder: &Path) {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("tls.crt"), &self.cert).unwrap();
+        std::fs::write(folder.join("tls.key"), &self.key).unwrap();
+    }
+}
+
+/// Makes a handshake with `localhost`.
+pub fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Secure> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    // A test fails rather than hangs.
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let name = "localhost".try_into().unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(Connection::on(StreamOwned::new(connection, stream)))
+}
+
+impl Secure {
+    /// The certificate that the server has shown.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.stream().conn.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+
+    /// What was agreed to speak.
+    pub fn protocol(&self) -> String {
+        String::from_utf8(self.stream().conn.alpn_protocol().unwrap().to_vec()).unwrap()
+    }
+}
