@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use store::{AccountName, Authority, Face, Origin, Principal};
 use tonic::{Request, Status};
 
-use crate::{Service, convert, edge::Passed};
+use crate::{Service, convert, edge::Passed, telemetry::Caller};
 
 /// A call, but for its message: who calls, from where, and until when there is time.
 pub(crate) struct Call {
@@ -22,6 +22,7 @@ pub(crate) struct Call {
     face: Face,
     request_id: String,
     pub(crate) deadline: Instant,
+    caller: Caller,
 }
 
 impl Call {
@@ -39,6 +40,7 @@ impl Call {
             face: passed.face,
             request_id: passed.request_id.clone(),
             deadline: passed.deadline,
+            caller: passed.caller.clone(),
         })
     }
 
@@ -102,10 +104,14 @@ impl Service {
             .credentials
             .remembered(call.user.as_str(), &call.password, call.from);
         let mut result = match remembered.map_err(refusal)? {
-            Some(verified) => attempt(principal(verified)).await,
+            Some(verified) => {
+                call.caller.note(Some(&call.user));
+                attempt(principal(verified)).await
+            }
             None => attempt(self.verify(call).await?).await,
         };
         if let Err(Failure::Store(store::Error::StaleCredentials)) = result {
+            call.caller.note(None);
             self.credentials.forget(call.user.as_str(), &call.password);
             result = attempt(self.verify(call).await?).await;
         }
@@ -131,7 +137,9 @@ impl Service {
             .credentials
             .verify(call.user.as_str(), &call.password, call.from, account)
             .await;
-        Ok(principal(verified.map_err(refusal)?))
+        let verified = verified.map_err(refusal)?;
+        call.caller.note(Some(&call.user));
+        Ok(principal(verified))
     }
 }
 
