@@ -4,8 +4,7 @@ use proptest::{collection, prelude::*};
 use proto::Reason;
 use serde_json::{Map, Value};
 
-use super::support::Counts;
-use crate::legacy::LegacyRequest;
+use crate::{legacy::LegacyRequest, tolerances::Needed};
 
 fn parse(body: &[u8]) -> Result<LegacyRequest<'_>, Reason> {
     LegacyRequest::parse(body, &Needed::default())
