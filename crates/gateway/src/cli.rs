@@ -2,6 +2,7 @@
 
 mod commands;
 mod serve;
+mod telemetry;
 mod values;
 
 use std::{

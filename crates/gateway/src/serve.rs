@@ -5,6 +5,7 @@ use std::{io::Write, net::SocketAddr, time::Duration};
 use anyhow::{Context, bail};
 use credentials::Credentials;
 use grpc::{Readiness, StreamSettings};
+use proto::{RequestLog, Traces};
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,14 +18,17 @@ use crate::{
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
-    retention, telemetry, webhooks,
+    retention,
+    telemetry::{self, Log, Observed},
+    traces::Exporting,
+    webhooks,
 };
 
 /// How long a connection to the upstream may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks to stop.
-pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> anyhow::Result<()> {
+pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>, log: Log) -> anyhow::Result<()> {
     // First of all: a signal that comes while the rest starts must not be lost.
     let mut signals = Signals::new()?;
     if options.demo {
@@ -38,6 +42,18 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         );
     }
     let metrics = telemetry::metrics()?;
+    let told = &options.telemetry;
+    // Before whatever begins a span.
+    let exporting = told
+        .otlp_endpoint
+        .as_ref()
+        .map(|url| Exporting::begin(url, told.trace_ratio));
+    let exporting = exporting.transpose()?;
+    let telemetry = proto::Telemetry {
+        log: RequestLog::new(told.log_requests.into()),
+        traces: exporting.as_ref().map_or_else(Traces::default, |_| Traces::on()),
+    };
+    let mut observed = Observed::new(metrics, &log, telemetry.log.clone());
     let stop = CancellationToken::new();
     let trusted = TrustedProxies::new(options.trusted_proxies.clone());
     let bind = async |name: &str, address: SocketAddr, protocol: Protocol| {
@@ -84,9 +100,10 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let credentials = Credentials::new(credentials::Settings::default());
             let service = grpc::service(
                 store.clone(),
-                credentials,
-                &grpc_settings(&options, budget.clone(), stop.clone()),
+                credentials.clone(),
+                &grpc_settings(&options, budget.clone(), stop.clone(), telemetry.clone()),
             );
+            observed = observed.with(store.clone(), credentials);
             let readiness = Readiness::new(store.clone(), stop.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
@@ -104,10 +121,13 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
-    tasks.spawn(rest.serve(rest::router(client, rest_settings(&options), budget), stop.clone()));
+    tasks.spawn(rest.serve(
+        rest::router(client, rest_settings(&options), budget, telemetry),
+        stop.clone(),
+    ));
     // The probes answer until everything else has ended.
     let ops_stop = CancellationToken::new();
-    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
+    let ops = tokio::spawn(ops.serve(ops::router(ready, observed, openapi), ops_stop.clone()));
     announce(&lines)?;
 
     signals.asked().await;
@@ -121,7 +141,11 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let _ = ops.await;
             // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
             // waits for a write that is under way.
-            let _ = tokio::task::spawn_blocking(|| drop(store)).await;
+            let _ = tokio::task::spawn_blocking(|| {
+                drop(store);
+                exporting.map(Exporting::end)
+            })
+            .await;
         }) => {
             if ended.is_err() {
                 tracing::warn!("some work did not end in time");
@@ -136,6 +160,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     if !in_order {
         // To close the store would be to wait for what is stuck in it. Whatever it holds is as after a loss of power.
         tracing::info!("stopped");
+        drop(log);
         std::process::exit(0);
     }
     tracing::info!("stopped");
@@ -152,7 +177,12 @@ fn store_settings(options: &ServeOptions) -> Settings {
     }
 }
 
-fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: CancellationToken) -> grpc::Settings {
+fn grpc_settings(
+    options: &ServeOptions,
+    budget: proto::Budget,
+    stop: CancellationToken,
+    telemetry: proto::Telemetry,
+) -> grpc::Settings {
     grpc::Settings {
         document_limit: options.documents.limit,
         customer_link: options.customer_link.clone().unwrap_or_default(),
@@ -164,6 +194,7 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
             ..StreamSettings::default()
         },
         stop,
+        telemetry,
         ..grpc::Settings::default()
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use proto::{Ended, Near, Reason, Refusal, Span, Telemetry};
 use store::{AccountName, Face};
@@ -42,7 +42,9 @@ impl Operation {
     const UNKNOWN: Self = Self(OPERATIONS.len());
 
     fn of(path: &str) -> Self {
-        let found = OPERATIONS.iter().position(|(_, name)| path.strip_prefix('/') == Some(name));
+        let found = OPERATIONS
+            .iter()
+            .position(|(_, name)| path.strip_prefix('/') == Some(name));
         found.map_or(Self::UNKNOWN, Self)
     }
 

@@ -187,13 +187,17 @@ impl<'a> Inputs<'a> {
     /// The email, which is required. Its form is for the service to judge.
     pub(crate) fn email(&self) -> Result<&'a Field<'a>, Refusal> {
         let nested = self.target.map(|target| &target.email);
-        required(nested, &self.request.flat_email, || self.needed.note(Tolerance::FlatEmail))
+        required(nested, &self.request.flat_email, || {
+            self.needed.note(Tolerance::FlatEmail)
+        })
     }
 
     /// The status, which is required.
     pub(crate) fn status(&self) -> Result<&'a Field<'a>, Refusal> {
         let nested = self.target.map(|target| &target.status);
-        required(nested, &self.request.flat_status, || self.needed.note(Tolerance::FlatStatus))
+        required(nested, &self.request.flat_status, || {
+            self.needed.note(Tolerance::FlatStatus)
+        })
     }
 
     /// The account's own reference for the customer.

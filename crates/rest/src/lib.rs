@@ -61,11 +61,6 @@ impl Default for Settings {
 ///
 /// The listener puts a [`proto::ClientAddress`] into the extensions of each request. The recorder of metrics is to be
 /// installed before: the counters are registered here, once.
-pub fn router(
-    client: proto::Client,
-    settings: Settings,
-    budget: proto::Budget,
-    telemetry: proto::Telemetry,
-) -> Router {
+pub fn router(client: proto::Client, settings: Settings, budget: proto::Budget, telemetry: proto::Telemetry) -> Router {
     Facade::new(client, settings, budget, Records::register(telemetry)).into_router()
 }

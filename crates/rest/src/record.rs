@@ -87,7 +87,10 @@ impl Records {
 
     fn measures(&self, service: Option<&'static str>, status: u16) -> Option<(&Counter, &Histogram)> {
         let names = services::NAMES;
-        let row = names.iter().position(|name| Some(*name) == service).unwrap_or(names.len());
+        let row = names
+            .iter()
+            .position(|name| Some(*name) == service)
+            .unwrap_or(names.len());
         let name = service.unwrap_or(NO_SERVICE);
         let column = STATUSES.iter().position(|(known, _)| *known == status)?;
         let (_, status) = STATUSES.get(column)?;

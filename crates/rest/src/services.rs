@@ -10,9 +10,7 @@ use proto::{
     v1::{CreateOrUpdateCustomerRequest, GetDocumentImagesRequest, GetStatusRequest, UpdateStatusRequest},
 };
 
-use crate::{
-    call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, terms::Terms, tolerances::Needed,
-};
+use crate::{call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, terms::Terms, tolerances::Needed};
 
 /// What `result` says in every reply that is no error.
 const SUCCESS: &str = "Success";
@@ -43,11 +41,7 @@ pub(crate) fn known(service: &str) -> Option<&'static str> {
 }
 
 /// Makes of `request` the question to the service that it names.
-pub(crate) fn take_apart(
-    request: &LegacyRequest<'_>,
-    terms: &Terms,
-    needed: &Needed,
-) -> Result<Question, Refusal> {
+pub(crate) fn take_apart(request: &LegacyRequest<'_>, terms: &Terms, needed: &Needed) -> Result<Question, Refusal> {
     Ok(match request.service() {
         "updateStatus" => Question::UpdateStatus(update_status::take_apart(request, terms, needed)?),
         "getStatus" => Question::GetStatus(get_status::take_apart(request, needed)?),

@@ -2,7 +2,10 @@
 
 use proto::v1::Status;
 
-use crate::{json::Field, tolerances::{Needed, Tolerance}};
+use crate::{
+    json::Field,
+    tolerances::{Needed, Tolerance},
+};
 
 /// The word for `status`; none for what is no status.
 pub(crate) fn word(status: Status) -> Option<&'static str> {

@@ -209,11 +209,9 @@ impl Drop for Pool {
 
 impl Connections {
     fn get(&self) -> Result<r2d2::PooledConnection<Connector>> {
-        self.pool
-            .get_timeout(self.checkout)
-            .map_err(|error| {
-                self.unconnected.increment(1);
-                Error::Unavailable(format!("no connection: {error}"))
-            })
+        self.pool.get_timeout(self.checkout).map_err(|error| {
+            self.unconnected.increment(1);
+            Error::Unavailable(format!("no connection: {error}"))
+        })
     }
 }

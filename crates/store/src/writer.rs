@@ -148,12 +148,18 @@ impl Writer {
         let system = connector.location().system();
         for _ in 0..workers {
             match connector.location() {
-                Location::Sqlite(path) => {
-                    writer.spawn(sqlite::Applier::new(connector, path, sealing)?, system, workers, settings)?
-                }
-                Location::Postgres(url) => {
-                    writer.spawn(postgres::Applier::new(connector, url, sealing), system, workers, settings)?
-                }
+                Location::Sqlite(path) => writer.spawn(
+                    sqlite::Applier::new(connector, path, sealing)?,
+                    system,
+                    workers,
+                    settings,
+                )?,
+                Location::Postgres(url) => writer.spawn(
+                    postgres::Applier::new(connector, url, sealing),
+                    system,
+                    workers,
+                    settings,
+                )?,
             }
         }
         Ok(writer)

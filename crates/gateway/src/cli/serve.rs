@@ -10,7 +10,10 @@ use clap::{Args, builder::BoolishValueParser};
 use grpc::CustomerLink;
 use store::Migrate;
 
-use super::values::{GIB, MIB, age, bytes, seconds, to};
+use super::{
+    telemetry::TelemetryOptions,
+    values::{GIB, MIB, age, bytes, seconds, to},
+};
 use crate::webhooks::Rules;
 
 /// How to serve.
@@ -91,6 +94,8 @@ pub(crate) struct ServeOptions {
     /// A stream ends when its consumer reads nothing for so long while more is there: a number with s, m, h or d
     #[arg(long, env = "DCAMS_SLOW_CONSUMER", value_name = "TIME", default_value = "30s", value_parser = age)]
     pub(crate) slow_consumer: Duration,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryOptions,
     /// How many seconds work under way has to end after SIGTERM
     #[arg(long, env = "DCAMS_DRAIN", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain: Duration,

@@ -25,10 +25,7 @@ pub(super) async fn serve(call: &Call<'_>, message: GetDocumentImagesRequest) ->
     put_together(answer.into_inner(), hold)
 }
 
-pub(super) fn take_apart(
-    request: &LegacyRequest<'_>,
-    needed: &Needed,
-) -> Result<GetDocumentImagesRequest, Refusal> {
+pub(super) fn take_apart(request: &LegacyRequest<'_>, needed: &Needed) -> Result<GetDocumentImagesRequest, Refusal> {
     let inputs = request.inputs(needed)?;
     let email = inputs.email()?;
     Ok(GetDocumentImagesRequest {

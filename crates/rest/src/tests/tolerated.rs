@@ -120,7 +120,9 @@ async fn a_trailing_slash_is_served_and_counted() {
 fn counted(recorder: &PrometheusRecorder, kind: &str, account: &str) -> Option<u64> {
     let series = format!(r#"dcams_tolerated_total{{kind="{kind}",account="{account}"}} "#);
     let metrics = recorder.handle().render();
-    metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
+    metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&series)?.parse().ok())
 }
 
 #[test]
@@ -158,6 +160,8 @@ fn accounts_are_told_apart_up_to_a_bound() {
     assert_eq!(counted(&recorder, "flat_email", "shop 0"), Some(1));
     assert_eq!(counted(&recorder, "flat_email", OTHER), Some(5));
     let metrics = recorder.handle().render();
-    let series = metrics.lines().filter(|line| line.starts_with(r#"dcams_tolerated_total{kind="bom""#));
+    let series = metrics
+        .lines()
+        .filter(|line| line.starts_with(r#"dcams_tolerated_total{kind="bom""#));
     assert_eq!(series.count(), ACCOUNTS + 2);
 }
