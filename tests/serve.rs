@@ -430,7 +430,7 @@ fn the_metrics_are_prometheus_text_under_the_agreed_names() {
                 names.push('\n');
             } else if !line.is_empty() && !line.starts_with('#') {
                 let (series, value) = line.rsplit_once(' ').unwrap();
-                assert!(series.starts_with("dcams_"), "{line}");
+                assert!(["dcams_", "process_"].iter().any(|name| series.starts_with(name)), "{line}");
                 value.parse::<f64>().unwrap();
             }
         }
@@ -440,7 +440,7 @@ fn the_metrics_are_prometheus_text_under_the_agreed_names() {
         assert!(
             reply
                 .text()
-                .contains("dcams_calls_total{face=\"rest\",code=\"Ok\"} 1\n"),
+                .contains("dcams_calls_total{face=\"rest\",operation=\"UpdateStatus\",code=\"Ok\"} 1\n"),
             "{}",
             reply.text()
         );
