@@ -256,8 +256,9 @@ fn listen(backend: Backend, format: &str, set_up: fn(Database) -> Database) {
     let database = set_up(database);
     prepare(&database);
     let collector = Collector::start();
+    let url = collector.url();
     let logged = ["--log", "trace", "--log-format", format, "--log-requests", "all"];
-    let told = [&logged[..], &["--otlp-endpoint", &collector.url()]].concat();
+    let told = [&logged[..], &["--otlp-endpoint", &*url]].concat();
     // So that the facade learns what it may tell.
     let gateway = Gateway::start(&database, &[&told[..], &["--trusted-proxy", "127.0.0.1"]].concat());
     let facade = Gateway::facade(&gateway, &told);
@@ -320,13 +321,23 @@ fn listen(backend: Backend, format: &str, set_up: fn(Database) -> Database) {
         }
         // Also the line of a request that was served, and of one that was refused.
         for what in ["privacy-served", "USERNAME", "BAD_CREDENTIALS", "CUSTOMER_NOT_FOUND"] {
-            assert!(output.err.contains(what), "{what} in the log of the {name}: {}", output.err);
+            assert!(
+                output.err.contains(what),
+                "{what} in the log of the {name}: {}",
+                output.err
+            );
         }
         heard.note(&format!("the log of the {name}"), output.err);
         heard.note("standard output", output.out);
     }
     let traces = collector.everything();
-    for what in ["privacy-served", "USERNAME", "BAD_CREDENTIALS", "UNKNOWN_PATH", "store.transaction"] {
+    for what in [
+        "privacy-served",
+        "USERNAME",
+        "BAD_CREDENTIALS",
+        "UNKNOWN_PATH",
+        "store.transaction",
+    ] {
         assert!(traces.contains(what), "{what} in the traces");
     }
     heard.note("the traces", traces);

@@ -430,7 +430,10 @@ fn the_metrics_are_prometheus_text_under_the_agreed_names() {
                 names.push('\n');
             } else if !line.is_empty() && !line.starts_with('#') {
                 let (series, value) = line.rsplit_once(' ').unwrap();
-                assert!(["dcams_", "process_"].iter().any(|name| series.starts_with(name)), "{line}");
+                assert!(
+                    ["dcams_", "process_"].iter().any(|name| series.starts_with(name)),
+                    "{line}"
+                );
                 value.parse::<f64>().unwrap();
             }
         }

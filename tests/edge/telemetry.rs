@@ -93,27 +93,115 @@ fn over_rest() -> Vec<(Vec<u8>, Value)> {
     };
     let large = post("x".repeat(70 * 1024).as_bytes());
     let requests = [
-        (good("updateStatus", "ann@example.com"), "shop", "updateStatus", 200, "Ok", ""),
+        (
+            good("updateStatus", "ann@example.com"),
+            "shop",
+            "updateStatus",
+            200,
+            "Ok",
+            "",
+        ),
         (good("getStatus", "ann@example.com"), "shop", "getStatus", 200, "Ok", ""),
-        (good("createOrUpdateCustomer", "bob@example.com"), "shop", "createOrUpdateCustomer", 200, "Ok", ""),
-        (good("getDocumentImages", "bob@example.com"), "shop", "getDocumentImages", 200, "Ok", ""),
-        (good("getStatus", "eve@example.com"), "shop", "getStatus", 404, "NotFound", "CUSTOMER_NOT_FOUND"),
-        (good("getStatus", "no address"), "shop", "getStatus", 400, "InvalidArgument", "INVALID_EMAIL"),
-        (good("getSomething", "ann@example.com"), "shop", "", 400, "InvalidArgument", "UNKNOWN_SERVICE"),
+        (
+            good("createOrUpdateCustomer", "bob@example.com"),
+            "shop",
+            "createOrUpdateCustomer",
+            200,
+            "Ok",
+            "",
+        ),
+        (
+            good("getDocumentImages", "bob@example.com"),
+            "shop",
+            "getDocumentImages",
+            200,
+            "Ok",
+            "",
+        ),
+        (
+            good("getStatus", "eve@example.com"),
+            "shop",
+            "getStatus",
+            404,
+            "NotFound",
+            "CUSTOMER_NOT_FOUND",
+        ),
+        (
+            good("getStatus", "no address"),
+            "shop",
+            "getStatus",
+            400,
+            "InvalidArgument",
+            "INVALID_EMAIL",
+        ),
+        (
+            good("getSomething", "ann@example.com"),
+            "shop",
+            "",
+            400,
+            "InvalidArgument",
+            "UNKNOWN_SERVICE",
+        ),
         (
             with(good("updateStatus", "ann@example.com"), "If-Match: \"other\""),
-            "shop", "updateStatus", 409, "Aborted", "CONFLICT",
+            "shop",
+            "updateStatus",
+            409,
+            "Aborted",
+            "CONFLICT",
         ),
         // Here the name is one, and is not told all the same.
-        (asked("shop", "wrong", "getStatus", "ann@example.com"), "", "getStatus", 401, "Unauthenticated", "BAD_CREDENTIALS"),
-        (asked("secret", "secret", "getStatus", "a@b.c"), "", "getStatus", 401, "Unauthenticated", "BAD_CREDENTIALS"),
-        (asked("a:b", "secret", "getStatus", "a@b.c"), "", "", 401, "Unauthenticated", "BAD_CREDENTIALS"),
+        (
+            asked("shop", "wrong", "getStatus", "ann@example.com"),
+            "",
+            "getStatus",
+            401,
+            "Unauthenticated",
+            "BAD_CREDENTIALS",
+        ),
+        (
+            asked("secret", "secret", "getStatus", "a@b.c"),
+            "",
+            "getStatus",
+            401,
+            "Unauthenticated",
+            "BAD_CREDENTIALS",
+        ),
+        (
+            asked("a:b", "secret", "getStatus", "a@b.c"),
+            "",
+            "",
+            401,
+            "Unauthenticated",
+            "BAD_CREDENTIALS",
+        ),
         (post(b"{}"), "", "", 400, "InvalidArgument", "MISSING_INPUT"),
         (post(b"{"), "", "", 400, "InvalidArgument", "MALFORMED_BODY"),
         (large, "", "", 413, "ResourceExhausted", "BODY_TOO_LARGE"),
-        (with(post(b"{}"), "Content-Encoding: br"), "", "", 415, "Unimplemented", "UNSUPPORTED_ENCODING"),
-        (b"GET /v3/stable/api/storage HTTP/1.1\r\nHost: d\r\n\r\n".to_vec(), "", "", 405, "Unimplemented", "METHOD_NOT_ALLOWED"),
-        (b"GET /ann@example.com HTTP/1.1\r\nHost: d\r\n\r\n".to_vec(), "", "", 404, "Unimplemented", "UNKNOWN_PATH"),
+        (
+            with(post(b"{}"), "Content-Encoding: br"),
+            "",
+            "",
+            415,
+            "Unimplemented",
+            "UNSUPPORTED_ENCODING",
+        ),
+        (
+            b"GET /v3/stable/api/storage HTTP/1.1\r\nHost: d\r\n\r\n".to_vec(),
+            "",
+            "",
+            405,
+            "Unimplemented",
+            "METHOD_NOT_ALLOWED",
+        ),
+        (
+            b"GET /ann@example.com HTTP/1.1\r\nHost: d\r\n\r\n".to_vec(),
+            "",
+            "",
+            404,
+            "Unimplemented",
+            "UNKNOWN_PATH",
+        ),
     ];
     let mut all = Vec::new();
     for (number, (request, account, service, status, code, reason)) in requests.into_iter().enumerate() {
@@ -139,11 +227,36 @@ fn over_grpc(client: &Client) -> Vec<Value> {
     };
     let good = "shop:secret";
     call("GetStatus", "ann@example.com", good, ["shop", "GetStatus", "Ok", ""]);
-    call("GetStatus", "eve@example.com", good, ["shop", "GetStatus", "NotFound", "CUSTOMER_NOT_FOUND"]);
-    call("GetStatus", "", good, ["shop", "GetStatus", "InvalidArgument", "MISSING_INPUT"]);
-    call("GetStatus", "ann@example.com", "shop:wrong", ["", "GetStatus", "Unauthenticated", "BAD_CREDENTIALS"]);
-    call("GetStatus", "ann@example.com", "secret:secret", ["", "GetStatus", "Unauthenticated", "BAD_CREDENTIALS"]);
-    call("Ann", "ann@example.com", good, ["", "", "Unimplemented", "UNKNOWN_PATH"]);
+    call(
+        "GetStatus",
+        "eve@example.com",
+        good,
+        ["shop", "GetStatus", "NotFound", "CUSTOMER_NOT_FOUND"],
+    );
+    call(
+        "GetStatus",
+        "",
+        good,
+        ["shop", "GetStatus", "InvalidArgument", "MISSING_INPUT"],
+    );
+    call(
+        "GetStatus",
+        "ann@example.com",
+        "shop:wrong",
+        ["", "GetStatus", "Unauthenticated", "BAD_CREDENTIALS"],
+    );
+    call(
+        "GetStatus",
+        "ann@example.com",
+        "secret:secret",
+        ["", "GetStatus", "Unauthenticated", "BAD_CREDENTIALS"],
+    );
+    call(
+        "Ann",
+        "ann@example.com",
+        good,
+        ["", "", "Unimplemented", "UNKNOWN_PATH"],
+    );
     expected
 }
 
@@ -185,7 +298,13 @@ fn every_request_has_a_line_that_says_whose_it_was_and_what_became_of_it() {
         // All but those that the facade refused by itself. It asks for the status of nobody where it has a refusal of its own.
         let got: Vec<_> = of_facade
             .iter()
-            .map(|line| format!("{} {}", line["request_id"].as_str().unwrap(), line["service"].as_str().unwrap()))
+            .map(|line| {
+                format!(
+                    "{} {}",
+                    line["request_id"].as_str().unwrap(),
+                    line["service"].as_str().unwrap()
+                )
+            })
             .collect();
         assert_eq!(
             got,
@@ -351,10 +470,20 @@ fn requests_are_counted_by_what_they_asked_for_and_what_they_got() {
         assert_eq!(requests("updateStatus", "200"), 1.0);
         assert_eq!(requests("updateStatus", "409"), 1.0);
         assert_eq!(requests("getStatus", "401"), 2.0);
-        for (status, count) in [("400", 3.0), ("401", 1.0), ("404", 1.0), ("405", 1.0), ("413", 1.0), ("415", 1.0)] {
+        for (status, count) in [
+            ("400", 3.0),
+            ("401", 1.0),
+            ("404", 1.0),
+            ("405", 1.0),
+            ("413", 1.0),
+            ("415", 1.0),
+        ] {
             assert_eq!(requests("none", status), count, "{status}");
         }
-        assert_eq!(value(&gateway, r#"dcams_rest_request_seconds_count{service="getStatus"}"#), 5.0);
+        assert_eq!(
+            value(&gateway, r#"dcams_rest_request_seconds_count{service="getStatus"}"#),
+            5.0
+        );
     }
 }
 
@@ -445,11 +574,17 @@ fn shown(metrics: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
         } else if !line.is_empty() && !line.starts_with('#') {
             let (series, _) = line.rsplit_once(' ').unwrap();
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix));
             let base = base.filter(|base| shown.contains_key(*base)).unwrap_or(name);
             let (_, known) = shown.get_mut(base).unwrap_or_else(|| panic!("no type: {line}"));
             // No value in the test has a comma.
-            for label in labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()) {
+            for label in labels
+                .trim_end_matches('}')
+                .split(',')
+                .filter(|label| !label.is_empty())
+            {
                 let (label, _) = label.split_once('=').unwrap();
                 if label != "le" {
                     known.insert(label.to_owned());
@@ -467,7 +602,12 @@ fn the_table_of_metrics_is_what_is_shown() {
         // With all that makes for a metric. The collector need not be there.
         let flags = ["--otlp-endpoint", "http://127.0.0.1:9", "--retain-documents-for", "90d"];
         let gateway = Gateway::start(&database, &flags);
-        assert_eq!(gateway.post(body("shop", "secret", "getStatus", "ann@example.com")).status, 200);
+        assert_eq!(
+            gateway
+                .post(body("shop", "secret", "getStatus", "ann@example.com"))
+                .status,
+            200
+        );
         let metrics = gateway.get("/metrics");
         assert_eq!(shown(metrics.text()), documented(), "{backend}");
         for line in metrics.text().lines().filter(|line| line.starts_with("# TYPE ")) {

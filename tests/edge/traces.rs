@@ -40,14 +40,17 @@ fn trace(number: u8) -> String {
 /// Sends a request that says that it is part of a trace.
 fn send(face: &Gateway, body: &str, trace: &str, flags: &str) -> u16 {
     let request = String::from_utf8(post(body.as_bytes())).unwrap();
-    let headers = format!("\r\ntraceparent: 00-{trace}-{CALLER}-{flags}\r\ntracestate: vendor=7\r\nX-Request-Id: traced\r\n\r\n");
+    let headers =
+        format!("\r\ntraceparent: 00-{trace}-{CALLER}-{flags}\r\ntracestate: vendor=7\r\nX-Request-Id: traced\r\n\r\n");
     let request = request.replacen("\r\n\r\n", &headers, 1);
     Connection::open(face.rest).exchange(request.as_bytes()).status
 }
 
 /// The span of that name, once it has come.
 fn named(collector: &Collector, trace: &str, name: &str) -> Span {
-    until(name, || collector.spans(trace).into_iter().find(|span| span.name == name))
+    until(name, || {
+        collector.spans(trace).into_iter().find(|span| span.name == name)
+    })
 }
 
 const REST: &str = "POST /v3/stable/api/storage";
@@ -59,7 +62,8 @@ fn a_request_is_one_trace_from_its_head_to_its_transaction() {
     for backend in Backend::BOTH {
         let database = prepared(backend);
         let collector = Collector::start();
-        let flags = ["--otlp-endpoint", &collector.url()];
+        let url = collector.url();
+        let flags = ["--otlp-endpoint", &*url];
         let gateway = Gateway::start(&database, &[&flags[..], &["--trusted-proxy", "127.0.0.1"]].concat());
         let facade = Gateway::facade(&gateway, &flags);
         let system = match backend {
@@ -100,7 +104,10 @@ fn a_request_is_one_trace_from_its_head_to_its_transaction() {
         }
         let resources = collector.resources();
         let is = |key: &str, value: &str| resources.contains(&(key.to_owned(), value.to_owned()));
-        assert!(is("service.name", "dcams-gateway") && is("service.version", env!("CARGO_PKG_VERSION")), "{resources:?}");
+        assert!(
+            is("service.name", "dcams-gateway") && is("service.version", env!("CARGO_PKG_VERSION")),
+            "{resources:?}"
+        );
     }
 }
 
@@ -136,8 +143,10 @@ fn who_sends_a_traceparent_decides_and_for_others_a_share_is_taken() {
     let database = prepared(Backend::Sqlite);
     let collector = Collector::start();
     let with_share = |share| {
-        let flags = ["--otlp-endpoint", &collector.url(), "--trace-ratio", share];
-        Gateway::start(&database, &flags)
+        Gateway::start(
+            &database,
+            &["--otlp-endpoint", &collector.url(), "--trace-ratio", share],
+        )
     };
     let gateway = with_share("0");
     assert_eq!(gateway.post(body("getStatus", "secret")).status, 200);
@@ -148,7 +157,10 @@ fn who_sends_a_traceparent_decides_and_for_others_a_share_is_taken() {
     // All that there is has been sent when it has stopped.
     gateway.stop();
     let spans = collector.all();
-    assert!(!spans.is_empty() && spans.iter().all(|span| hex(&span.trace_id) == trace(2)), "{spans:?}");
+    assert!(
+        !spans.is_empty() && spans.iter().all(|span| hex(&span.trace_id) == trace(2)),
+        "{spans:?}"
+    );
 
     let gateway = with_share("0.5");
     let mut connection = Connection::open(gateway.rest);
@@ -187,8 +199,12 @@ fn value(gateway: &Gateway, series: &str) -> f64 {
 fn without_a_collector_requests_are_served_and_one_line_says_so() {
     let database = prepared(Backend::Sqlite);
     // Nobody listens there now.
-    let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let flags = ["--log-format", "json", "--otlp-endpoint", &format!("http://{reserved}")];
+    let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://{reserved}");
+    let flags = ["--log-format", "json", "--otlp-endpoint", &*url];
     let gateway = Gateway::start(&database, &flags);
     let failed = || value(&gateway, r#"dcams_trace_spans_total{outcome="failed"}"#);
     let mut before = 0.0;
@@ -245,8 +261,20 @@ fn a_collector_that_does_not_answer_holds_up_neither_requests_nor_the_end() {
 #[test]
 fn a_url_that_cannot_be_a_collectors_is_said_at_once() {
     let database = Backend::Sqlite.database();
-    for url in ["https://127.0.0.1:4317", "http://user:secret@127.0.0.1:4317", "http://127.0.0.1:4317/v1/traces"] {
-        let flags = ["serve", "--rest-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--otlp-endpoint", url];
+    for url in [
+        "https://127.0.0.1:4317",
+        "http://user:secret@127.0.0.1:4317",
+        "http://127.0.0.1:4317/v1/traces",
+    ] {
+        let flags = [
+            "serve",
+            "--rest-addr",
+            "127.0.0.1:0",
+            "--ops-addr",
+            "127.0.0.1:0",
+            "--otlp-endpoint",
+            url,
+        ];
         let line = crate::support::dcams(&database, &flags, "").fails(1);
         assert_eq!(line, "--otlp-endpoint needs a URL of the form http://HOST:PORT");
     }
