@@ -52,7 +52,7 @@ impl Traces {
     }
 }
 
-/// The span of a request, which ends when the last clone is dropped; nothing at all where there are no traces.
+/// The span of a request; nothing at all where there are no traces.
 #[derive(Clone, Debug, Default)]
 pub struct Span(Option<Context>);
 
@@ -74,6 +74,13 @@ impl Span {
     pub fn fail(&self) {
         if let Some(context) = &self.0 {
             context.span().set_status(Status::error(""));
+        }
+    }
+
+    /// Ends it, though what was done for it may still hold it.
+    pub fn end(&self) {
+        if let Some(context) = &self.0 {
+            context.span().end();
         }
     }
 

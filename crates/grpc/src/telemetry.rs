@@ -234,6 +234,7 @@ impl Record {
             ) {
                 span.fail();
             }
+            span.end();
         }
     }
 }

@@ -194,6 +194,7 @@ impl Record {
             if status.is_some_and(|status| status >= 500) {
                 span.fail();
             }
+            span.end();
         }
     }
 }
