@@ -401,8 +401,11 @@ impl Face {
 
     /// The same, with the body of the reply not read yet.
     pub(super) async fn respond(&self, request: Request<Body>) -> Response {
-        let _recording = metrics::set_default_local_recorder(&self.recorder);
-        self.router.clone().oneshot(request).await.unwrap()
+        let mut answer = std::pin::pin!(self.router.clone().oneshot(request));
+        // What is counted is made by the thread that serves, which is known for a poll only.
+        std::future::poll_fn(|context| metrics::with_local_recorder(&self.recorder, || answer.as_mut().poll(context)))
+            .await
+            .unwrap()
     }
 
     /// Posts `body` as JSON.
