@@ -6,12 +6,27 @@ mod client;
 mod context;
 mod reason;
 mod refusal;
+mod request_log;
+mod trace;
 
 pub use budget::{Budget, Hold};
 pub use client::{Client, Transport, client};
-pub use context::{ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, REQUEST_ID, request_id};
+pub use context::{
+    AUTHENTICATED, ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, Near, REQUEST_ID, request_id,
+};
 pub use reason::Reason;
 pub use refusal::Refusal;
+pub use request_log::{Ended, Logged, RequestLog};
+pub use trace::{Span, Traces};
+
+/// What both faces tell of the requests that they serve, beside their metrics. By default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// Lines in the log.
+    pub log: RequestLog,
+    /// Spans.
+    pub traces: Traces,
+}
 
 /// The generated code of package `dcams.storage.v1`; its documentation stands in the proto file.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

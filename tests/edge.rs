@@ -7,4 +7,6 @@ mod idle;
 mod limits;
 mod postgres_tls;
 mod slow;
+mod telemetry;
 mod tls;
+mod traces;

@@ -1,10 +1,10 @@
-//! Personal data and passwords stay out of logs, metrics and errors.
+//! Personal data and passwords stay out of logs, metrics, traces and errors.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
     grpc::client::{Client, Metadata, basic},
-    support::{Backend, Connection, Database, Gateway, Ground, Reply, dcams, eventually, post},
+    support::{Backend, Connection, Database, Gateway, Ground, Reply, collector::Collector, dcams, eventually, post},
 };
 
 /// What a customer is told by; each stands nowhere else.
@@ -255,9 +255,13 @@ fn listen(backend: Backend, format: &str, set_up: fn(Database) -> Database) {
     let (ground, database) = Ground::new(backend);
     let database = set_up(database);
     prepare(&database);
-    let logged = ["--log", "trace", "--log-format", format];
-    let gateway = Gateway::start(&database, &logged);
-    let facade = Gateway::facade(&gateway, &logged);
+    let collector = Collector::start();
+    let url = collector.url();
+    let logged = ["--log", "trace", "--log-format", format, "--log-requests", "all"];
+    let told = [&logged[..], &["--otlp-endpoint", &*url]].concat();
+    // So that the facade learns what it may tell.
+    let gateway = Gateway::start(&database, &[&told[..], &["--trusted-proxy", "127.0.0.1"]].concat());
+    let facade = Gateway::facade(&gateway, &told);
     let client = Client::connect(gateway.grpc.unwrap());
 
     // The store fails first: a file that was written once stays open.
@@ -315,9 +319,28 @@ fn listen(backend: Backend, format: &str, set_up: fn(Database) -> Database) {
         for id in ids {
             assert!(output.err.contains(id), "{id} in the log of the {name}: {}", output.err);
         }
+        // Also the line of a request that was served, and of one that was refused.
+        for what in ["privacy-served", "USERNAME", "BAD_CREDENTIALS", "CUSTOMER_NOT_FOUND"] {
+            assert!(
+                output.err.contains(what),
+                "{what} in the log of the {name}: {}",
+                output.err
+            );
+        }
         heard.note(&format!("the log of the {name}"), output.err);
         heard.note("standard output", output.out);
     }
+    let traces = collector.everything();
+    for what in [
+        "privacy-served",
+        "USERNAME",
+        "BAD_CREDENTIALS",
+        "UNKNOWN_PATH",
+        "store.transaction",
+    ] {
+        assert!(traces.contains(what), "{what} in the traces");
+    }
+    heard.note("the traces", traces);
     heard.check();
 }
 

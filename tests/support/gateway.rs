@@ -95,6 +95,8 @@ pub struct Gateway {
     pub ops: SocketAddr,
     out: BufReader<ChildStdout>,
     log: Option<JoinHandle<String>>,
+    /// The log of one that nobody listens to.
+    unheard: Option<ChildStderr>,
 }
 
 impl Gateway {
@@ -117,6 +119,14 @@ impl Gateway {
         Self::spawn(program.args(arguments).current_dir(database.path("")))
     }
 
+    /// Starts `serve` with nobody who reads its log.
+    pub fn start_unheard(database: &Database, arguments: &[&str]) -> Self {
+        let mut program = program();
+        program.arg("serve").args(database.arguments());
+        program.args(["--grpc-addr", "127.0.0.1:0"]).args(arguments);
+        Self::spawn_heard(program.current_dir(database.path("")), false)
+    }
+
     /// Starts a facade alone in front of the gRPC face of another.
     pub fn facade(upstream: &Self, arguments: &[&str]) -> Self {
         Self::facade_of(upstream.grpc.unwrap(), arguments)
@@ -133,6 +143,10 @@ impl Gateway {
     }
 
     fn spawn(command: &mut Command) -> Self {
+        Self::spawn_heard(command, true)
+    }
+
+    fn spawn_heard(command: &mut Command, is_heard: bool) -> Self {
         let mut child = command
             .args(["--rest-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"])
             .stdin(Stdio::null())
@@ -140,11 +154,12 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let unheard = if is_heard { None } else { child.stderr.take() };
         // Read on a thread, so that a full pipe never holds the gateway up.
-        let mut stderr: ChildStderr = child.stderr.take().unwrap();
+        let mut stderr = child.stderr.take();
         let log = std::thread::spawn(move || {
             let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
+            let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut text));
             text
         });
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -177,6 +192,7 @@ impl Gateway {
             child,
             out,
             log: Some(log),
+            unheard,
         }
     }
 
@@ -216,6 +232,7 @@ impl Gateway {
         let mut out = String::new();
         self.out.read_to_string(&mut out).unwrap();
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        drop(self.unheard.take());
         Output {
             code,
             out,

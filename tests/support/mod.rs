@@ -1,6 +1,7 @@
 //! What the tests stand on: databases of their own, the program as a process, and raw requests.
 
 mod cluster;
+pub mod collector;
 mod faults;
 pub mod gateway;
 mod golden;

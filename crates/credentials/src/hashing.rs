@@ -17,6 +17,9 @@ pub(crate) struct Hashing {
     /// Counts those that run and those that wait.
     admitted: Arc<Semaphore>,
     wait: Duration,
+    /// How many permits the two had at first.
+    at_once: usize,
+    most: usize,
 }
 
 /// There is no room or no time for one more hash.
@@ -38,7 +41,16 @@ impl Hashing {
             running: Arc::new(Semaphore::new(running)),
             admitted: Arc::new(Semaphore::new(admitted)),
             wait: settings.hash_wait,
+            at_once: running,
+            most: admitted,
         }
+    }
+
+    /// How many hashes are being made, and how many wait for their turn.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let running = self.at_once.saturating_sub(self.running.available_permits());
+        let admitted = self.most.saturating_sub(self.admitted.available_permits());
+        (running, admitted.saturating_sub(running))
     }
 
     /// Takes a place in the queue if there is one.
@@ -94,8 +106,13 @@ mod tests {
         let hashing = hashing(2, 3, Duration::ZERO);
         let mut tickets: Vec<Ticket> = (0..5).map(|_| hashing.enter().unwrap()).collect();
         assert!(hashing.enter().is_err());
+        assert_eq!(hashing.load(), (0, 5));
+        let turn = hashing.running.clone().try_acquire_owned().unwrap();
+        assert_eq!(hashing.load(), (1, 4));
+        drop(turn);
         tickets.pop();
         assert!(hashing.enter().is_ok());
+        assert_eq!(hashing.load(), (0, 4));
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl Credentials {
         outcome
     }
 
+    /// Sets the gauges, which nothing sets by itself: to be called before the metrics are shown.
+    pub fn observe(&self) {
+        self.inner.counters.load(self.inner.hashing.load());
+    }
+
     /// Drops what is remembered of this user and password: the store said that the account has changed.
     pub fn forget(&self, user: &str, password: &SecretString) {
         self.inner.cache.remove(&self.inner.digester.login(user, password));

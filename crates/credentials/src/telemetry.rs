@@ -1,6 +1,6 @@
 //! The counters of this crate, looked up once, since looking them up by name costs more than a remembered login.
 
-use metrics::{Counter, counter, describe_counter};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use crate::throttle::Scope;
 
@@ -14,6 +14,8 @@ pub(crate) struct Counters {
     pub(crate) busy: Counter,
     throttled_address: Counter,
     throttled_user: Counter,
+    hashes_running: Gauge,
+    hashes_waiting: Gauge,
 }
 
 impl Counters {
@@ -35,6 +37,14 @@ impl Counters {
             "dcams_credentials_throttled_total",
             "Logins refused after too many failures"
         );
+        describe_gauge!(
+            "dcams_credentials_hashes_running",
+            "Passwords that are being hashed, when this was asked for"
+        );
+        describe_gauge!(
+            "dcams_credentials_hashes_waiting",
+            "Passwords that wait to be hashed, when this was asked for"
+        );
         Self {
             cache_hit: counter!("dcams_credentials_cache_total", "outcome" => "hit"),
             cache_miss: counter!("dcams_credentials_cache_total", "outcome" => "miss"),
@@ -44,11 +54,18 @@ impl Counters {
             busy: counter!("dcams_credentials_busy_total"),
             throttled_address: counter!("dcams_credentials_throttled_total", "scope" => "address"),
             throttled_user: counter!("dcams_credentials_throttled_total", "scope" => "user"),
+            hashes_running: gauge!("dcams_credentials_hashes_running"),
+            hashes_waiting: gauge!("dcams_credentials_hashes_waiting"),
         }
     }
 
     pub(crate) fn hashed(&self, matches: bool) -> &Counter {
         if matches { &self.hash_match } else { &self.hash_mismatch }
+    }
+
+    pub(crate) fn load(&self, (running, waiting): (usize, usize)) {
+        self.hashes_running.set(running as f64);
+        self.hashes_waiting.set(waiting as f64);
     }
 
     pub(crate) fn throttled(&self, scope: Scope) -> &Counter {

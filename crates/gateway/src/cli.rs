@@ -3,6 +3,7 @@
 mod commands;
 mod limits;
 mod serve;
+mod telemetry;
 mod tls;
 mod values;
 

@@ -1,8 +1,9 @@
 //! Deletes what the store keeps for a while only: idempotency keys of the day before, and the marks of transactions that
-//! nobody asks for any more.
+//! nobody asks for any more. And looks whether the feed moves on.
 
 use std::time::{Duration, Instant};
 
+use metrics::{Gauge, gauge};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -17,10 +18,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long the store has for a batch.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the store has to say what the feed holds back.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// What tells the age of the oldest change that the feed holds back.
+pub(crate) const HELD_BACK: &str = "dcams_feed_held_back_seconds";
+
 /// Keeps the store clean until it is asked to stop.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
-    let store = &store;
+    let held_back = gauge!(HELD_BACK);
+    let (store, held_back) = (&store, &held_back);
     every(ROUND, stop, || async move {
+        look(store, held_back).await;
         // Each by itself: what holds up one must not keep the other.
         repeat("marks of transactions", || {
             store.expire_attempts(Instant::now() + PATIENCE)
@@ -29,6 +38,13 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
         repeat("idempotency keys", || store.expire_keys(Instant::now() + PATIENCE)).await;
     })
     .await;
+}
+
+/// Sees what the feed holds back. What cannot be seen stays as it was: that the store does not answer is told elsewhere.
+async fn look(store: &Store, held_back: &Gauge) {
+    if let Ok(age) = store.held_back(Instant::now() + GLANCE).await {
+        held_back.set(age.as_secs_f64());
+    }
 }
 
 /// Deletes batch by batch until nothing is left that is old.

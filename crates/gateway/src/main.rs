@@ -31,12 +31,14 @@ mod ring;
 mod serve;
 mod telemetry;
 mod tls;
+mod traces;
 mod webhooks;
 
 use std::{fmt, io::Write, process::ExitCode};
 
 use anyhow::Context;
 use cli::{Cli, Command};
+use telemetry::Writing;
 
 /// Many small, short-lived allocations on every core: what the system's allocator is slowest at.
 #[global_allocator]
@@ -57,14 +59,18 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    telemetry::log(&cli.log);
+    let writing = match cli.command {
+        Command::Serve(_) => Writing::Behind,
+        _ => Writing::AtOnce,
+    };
+    let log = telemetry::log(&cli.log, writing);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no threads to run on")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Serve(options) => serve::run(cli.store, options).await,
+            Command::Serve(options) => serve::run(cli.store, options, log).await,
             Command::Account(command) => account::run(&cli.store, command).await,
             Command::Customer(command) => customer::run(&cli.store, command).await,
             Command::Webhook(command) => webhooks::command(&cli.store, command).await,

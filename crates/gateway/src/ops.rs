@@ -1,15 +1,14 @@
 //! The ops listener: what supervisors and monitoring ask for, and nobody else should reach.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, http::StatusCode, routing::get};
 use grpc::Readiness;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::docs;
+use crate::{docs, telemetry::Observed};
 
 /// Who knows whether requests are served now.
 #[derive(Clone)]
@@ -41,7 +40,8 @@ impl Ready {
 }
 
 /// `/healthz`: the process lives. `/readyz`: it serves requests. `/metrics`: Prometheus text. And the [`docs`].
-pub(crate) fn router(ready: Ready, metrics: PrometheusHandle, openapi: String) -> Router {
+pub(crate) fn router(ready: Ready, metrics: Observed, openapi: String) -> Router {
+    let metrics = Arc::new(metrics);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route(

@@ -5,6 +5,7 @@ use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use credentials::Credentials;
 use grpc::{Readiness, StreamSettings};
+use proto::{RequestLog, Traces};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,14 +19,18 @@ use crate::{
     listener::{Listener, Protocol, Stop},
     ops::{self, Ready},
     peer::TrustedProxies,
-    retention, telemetry, tls, webhooks,
+    retention,
+    telemetry::{self, Log, Observed},
+    tls,
+    traces::Exporting,
+    webhooks,
 };
 
 /// How long a connection to the upstream may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks to stop.
-pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> anyhow::Result<()> {
+pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>, log: Log) -> anyhow::Result<()> {
     // First of all: a signal that comes while the rest starts must not be lost.
     let mut signals = Signals::new()?;
     if options.demo {
@@ -43,6 +48,18 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         );
     }
     let metrics = telemetry::metrics()?;
+    let told = &options.telemetry;
+    // Before whatever begins a span.
+    let exporting = told
+        .otlp_endpoint
+        .as_ref()
+        .map(|url| Exporting::begin(url, told.trace_ratio));
+    let exporting = exporting.transpose()?;
+    let telemetry = proto::Telemetry {
+        log: RequestLog::new(told.log_requests.into()),
+        traces: exporting.as_ref().map_or_else(Traces::default, |_| Traces::on()),
+    };
+    let mut observed = Observed::new(metrics, &log, telemetry.log.clone());
     let stop = Stop::default();
     let limits = Arc::new(options.connections.clone());
     allow_descriptors(&limits);
@@ -109,9 +126,10 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let credentials = Credentials::new(credentials::Settings::default());
             let service = grpc::service(
                 store.clone(),
-                credentials,
-                &grpc_settings(&options, budget.clone(), stop.now.clone()),
+                credentials.clone(),
+                &grpc_settings(&options, budget.clone(), stop.now.clone(), telemetry.clone()),
             );
+            observed = observed.with(store.clone(), credentials);
             let readiness = Readiness::new(store.clone(), stop.announced.clone());
             let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
             tasks.spawn(grpc.serve(routes, stop.clone()));
@@ -129,10 +147,13 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
-    tasks.spawn(rest.serve(rest::router(client, rest_settings(&options), budget), stop.clone()));
+    tasks.spawn(rest.serve(
+        rest::router(client, rest_settings(&options), budget, telemetry),
+        stop.clone(),
+    ));
     // The probes answer until everything else has ended.
     let ops_stop = Stop::default();
-    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
+    let ops = tokio::spawn(ops.serve(ops::router(ready, observed, openapi), ops_stop.clone()));
     announce(&lines)?;
 
     signals.asked().await;
@@ -157,7 +178,11 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             let _ = ops.await;
             // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
             // waits for a write that is under way.
-            let _ = tokio::task::spawn_blocking(|| drop(store)).await;
+            let _ = tokio::task::spawn_blocking(|| {
+                drop(store);
+                exporting.map(Exporting::end)
+            })
+            .await;
         }) => {
             if ended.is_err() {
                 tracing::warn!("some work did not end in time");
@@ -172,6 +197,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     if !in_order {
         // To close the store would be to wait for what is stuck in it. Whatever it holds is as after a loss of power.
         tracing::info!("stopped");
+        drop(log);
         std::process::exit(0);
     }
     tracing::info!("stopped");
@@ -188,7 +214,12 @@ fn store_settings(options: &ServeOptions) -> Settings {
     }
 }
 
-fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: CancellationToken) -> grpc::Settings {
+fn grpc_settings(
+    options: &ServeOptions,
+    budget: proto::Budget,
+    stop: CancellationToken,
+    telemetry: proto::Telemetry,
+) -> grpc::Settings {
     grpc::Settings {
         document_limit: options.documents.limit,
         customer_link: options.customer_link.clone().unwrap_or_default(),
@@ -204,6 +235,7 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
         deadline: options.calls.deadline,
         deadline_limit: options.calls.deadline_limit,
         unread: options.connections.write_timeout,
+        telemetry,
     }
 }
 

@@ -1,21 +1,55 @@
 //! Logs on standard error, and the metrics that the ops listener shows.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, BufWriter},
+    time::Duration,
+};
 
 use anyhow::Context;
+use credentials::Credentials;
+use metrics::{Counter, counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use proto::RequestLog;
+use store::Store;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt::writer::BoxMakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     audit,
     cli::{LogFormat, LogLevel, LogOptions},
-    retention, tls, webhooks,
+    housekeeping, retention, tls, traces, webhooks,
 };
+
+/// The most lines that wait to be written: with the longest names, 8 MiB. One more is left out.
+const LINES: usize = 8_192;
+
+/// The log. What it has not written yet is written when this is dropped, within a second.
+pub(crate) struct Log {
+    /// None where each line is written at once.
+    writer: Option<(ErrorCounter, WorkerGuard)>,
+}
+
+impl Log {
+    fn left_out(&self) -> Option<ErrorCounter> {
+        self.writer.as_ref().map(|(left_out, _)| left_out.clone())
+    }
+}
+
+/// How lines come to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// At once, by whoever has something to say: for a command.
+    AtOnce,
+    /// From a thread of its own: for a server, whose requests must not wait for whoever reads the log.
+    Behind,
+}
 
 /// Starts logging. The libraries below us never say more than warnings, whatever the level: at their most verbose some
 /// of them print what they carry, and that is personal data.
-pub(crate) fn log(options: &LogOptions) {
+pub(crate) fn log(options: &LogOptions, writing: Writing) -> Log {
     let level = match options.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -26,16 +60,32 @@ pub(crate) fn log(options: &LogOptions) {
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("dcams", level);
-    let writer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let (writer, to) = match writing {
+        Writing::AtOnce => (None, BoxMakeWriter::new(io::stderr)),
+        Writing::Behind => {
+            let (writer, guard) = NonBlockingBuilder::default()
+                .buffered_lines_limit(LINES)
+                .lossy(true)
+                .thread_name("log")
+                // It is flushed whenever no line waits.
+                .finish(BufWriter::with_capacity(64 * 1024, io::stderr()));
+            (Some((writer.error_counter(), guard)), BoxMakeWriter::new(writer))
+        }
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(to);
     let layer = match options.format {
-        LogFormat::Pretty => writer.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
-        LogFormat::Json => writer.json().flatten_event(true).boxed(),
+        LogFormat::Pretty => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(targets)).init();
+    Log { writer }
 }
 
 /// How often histograms are put together, also when nobody asks for the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What counts lines that are not in the log.
+const LEFT_OUT: &str = "dcams_log_lines_dropped_total";
 
 /// Starts counting; to be called before anything that counts is made.
 pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
@@ -51,7 +101,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
     for (name, what) in [
         (
             "dcams_calls_total",
-            "Calls of the storage service, by the face they came in over and the gRPC code",
+            "Calls of the storage service, by the face they came in over, the operation and the gRPC code",
         ),
         (
             retention::EXPIRED,
@@ -74,6 +124,10 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "dcams_feed_changes_sent_total",
             "Changes that were handed to the streams of the feed",
         ),
+        (
+            housekeeping::HELD_BACK,
+            "How old the oldest change is that the feed holds back for a transaction that is left open",
+        ),
         (audit::SEALED, "Rows of the history that were sealed"),
         (
             tls::EXPIRY,
@@ -85,6 +139,21 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         ),
         (tls::FAILURES, "TLS handshakes that came to nothing, by listener"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
+        (
+            "dcams_pool_connections",
+            "Connections that read, in use and idle, when this was asked for",
+        ),
+        (
+            "dcams_pool_queue_depth",
+            "Reads that wait for a connection, when this was asked for",
+        ),
+        (
+            "dcams_pool_refused_total",
+            "Reads that were refused: too many waited, or no connection could be had in time",
+        ),
+        (LEFT_OUT, "Lines that are not in the log, by why they were left out"),
+        (traces::SPANS, "Spans of traces, by what became of them"),
+        ("dcams_build_info", "1, with the version of the program"),
     ] {
         match name.ends_with("_total") {
             true => metrics::describe_counter!(name, what),
@@ -94,7 +163,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
     for (name, what) in [
         (
             "dcams_call_seconds",
-            "How long calls of the storage service took, by face",
+            "How long calls of the storage service took, by face, operation and gRPC code",
         ),
         (
             "dcams_feed_lag_seconds",
@@ -102,9 +171,11 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         ),
         ("dcams_write_batch_size", "Changes in a transaction"),
         ("dcams_write_commit_seconds", "How long transactions took"),
+        ("dcams_pool_wait_seconds", "How long reads waited for a connection"),
     ] {
         metrics::describe_histogram!(name, what);
     }
+    gauge!("dcams_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     let upkeep = handle.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP);
@@ -114,4 +185,52 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         }
     });
     Ok(handle)
+}
+
+/// What is looked at when somebody asks for the metrics, and not before.
+pub(crate) struct Observed {
+    metrics: PrometheusHandle,
+    process: metrics_process::Collector,
+    log: Option<ErrorCounter>,
+    requests: RequestLog,
+    unwritten: Counter,
+    flooded: Counter,
+    parts: Option<(Store, Credentials)>,
+}
+
+impl Observed {
+    pub(crate) fn new(metrics: PrometheusHandle, log: &Log, requests: RequestLog) -> Self {
+        let process = metrics_process::Collector::default();
+        process.describe();
+        Self {
+            metrics,
+            process,
+            log: log.left_out(),
+            requests,
+            unwritten: counter!(LEFT_OUT, "cause" => "slow_reader"),
+            flooded: counter!(LEFT_OUT, "cause" => "too_many_refusals"),
+            parts: None,
+        }
+    }
+
+    /// With the parts that only a gateway with a store has.
+    pub(crate) fn with(self, store: Store, credentials: Credentials) -> Self {
+        Self {
+            parts: Some((store, credentials)),
+            ..self
+        }
+    }
+
+    /// The metrics as they are now, as Prometheus reads them.
+    pub(crate) fn render(&self) -> String {
+        self.process.collect();
+        let unwritten = self.log.as_ref().map_or(0, ErrorCounter::dropped_lines);
+        self.unwritten.absolute(unwritten as u64);
+        self.flooded.absolute(self.requests.dropped());
+        if let Some((store, credentials)) = &self.parts {
+            store.observe();
+            credentials.observe();
+        }
+        self.metrics.render()
+    }
 }

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use store::{AccountName, Authority, Face, Origin, Principal};
 use tonic::{Request, Status};
 
-use crate::{Service, convert, edge::Passed};
+use crate::{Service, convert, edge::Passed, telemetry::Caller};
 
 /// The account that a caller's certificate stands for: an extension of the request, from the listener that has verified
 /// the certificate.
@@ -34,6 +34,7 @@ pub(crate) struct Call {
     face: Face,
     request_id: String,
     pub(crate) deadline: Instant,
+    caller: Caller,
 }
 
 impl Call {
@@ -51,6 +52,7 @@ impl Call {
             face: passed.face,
             request_id: passed.request_id.clone(),
             deadline: passed.deadline,
+            caller: passed.caller.clone(),
         })
     }
 
@@ -125,10 +127,14 @@ impl Service {
             Proof::Certificate => Ok(None),
         };
         let mut result = match remembered.map_err(refusal)? {
-            Some(verified) => attempt(principal(verified)).await,
+            Some(verified) => {
+                call.caller.note(Some(&call.user));
+                attempt(principal(verified)).await
+            }
             None => attempt(self.verify(call).await?).await,
         };
         if let Err(Failure::Store(store::Error::StaleCredentials)) = result {
+            call.caller.note(None);
             if let Proof::Password(password) = &call.proof {
                 self.credentials.forget(call.user.as_str(), password);
             }
@@ -165,7 +171,9 @@ impl Service {
             }),
             (Proof::Certificate, _) => Err(credentials::Error::Wrong),
         };
-        Ok(principal(verified.map_err(refusal)?))
+        let verified = verified.map_err(refusal)?;
+        call.caller.note(Some(&call.user));
+        Ok(principal(verified))
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response};
-use metrics::{Counter, Histogram};
-use proto::{Budget, FACE, Hold, REQUEST_ID, Reason, Refusal, request_id};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use opentelemetry::trace::FutureExt;
+use proto::{AUTHENTICATED, Budget, FACE, Hold, REQUEST_ID, Reason, Refusal, Span, request_id};
 use store::Face;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -19,6 +19,7 @@ use tower::Service;
 use crate::{
     Settings,
     budget::{Counted, Held, Sizes, Taken},
+    telemetry::{Caller, Measures, Record, Told, code},
 };
 
 /// The one operation whose messages may be large.
@@ -30,6 +31,8 @@ pub(crate) struct Passed {
     pub(crate) request_id: String,
     pub(crate) face: Face,
     pub(crate) deadline: Instant,
+    /// Where to note whose credentials hold.
+    pub(crate) caller: Caller,
 }
 
 /// Wraps the generated server, which comes twice: with the limit for small messages, and with that for large ones.
@@ -47,8 +50,7 @@ struct Shared {
     unread: Duration,
     sizes: Sizes,
     budget: Budget,
-    rest: Measures,
-    grpc: Measures,
+    measures: Arc<Measures>,
 }
 
 impl<S> Edge<S> {
@@ -59,8 +61,7 @@ impl<S> Edge<S> {
             unread: settings.unread,
             sizes: settings.sizes(),
             budget: settings.budget.clone(),
-            rest: Measures::new(Face::Rest),
-            grpc: Measures::new(Face::Grpc),
+            measures: Arc::new(Measures::new(settings.telemetry.clone())),
         };
         Self {
             small,
@@ -80,13 +81,6 @@ impl Shared {
         let taken = Taken::default();
         request.extensions_mut().insert(taken.clone());
         request.map(|body| Body::new(Counted::new(body, self.budget.clone(), self.sizes, taken)))
-    }
-
-    fn measures(&self, face: Face) -> &Measures {
-        match face {
-            Face::Rest => &self.rest,
-            Face::Grpc | Face::Cli => &self.grpc,
-        }
     }
 }
 
@@ -124,10 +118,12 @@ where
             Face::Grpc
         };
         let deadline = began + time;
+        let record = Record::of(&self.shared.measures, &request, face, &id, began);
         request.extensions_mut().insert(Passed {
             request_id: id.clone(),
             face,
             deadline,
+            caller: record.caller().clone(),
         });
 
         let answer = if request.uri().path() == LARGE {
@@ -135,8 +131,14 @@ where
         } else {
             self.small.call(request)
         };
-        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
+            let answer = async {
+                match record.span().recorded().and_then(Span::context) {
+                    // What the store does for it is a part of the trace.
+                    Some(context) => answer.with_context(context.clone()).await,
+                    None => answer.await,
+                }
+            };
             let mut response = match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(response) => in_our_words(response?),
                 Err(_) => Status::from(Reason::DeadlineExceeded).into_http(),
@@ -145,7 +147,16 @@ where
             if let Ok(id) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
-            shared.measures(face).record(response.headers(), began);
+            if face == Face::Rest && record.caller().is_known() {
+                let name = HeaderName::from_static(AUTHENTICATED);
+                response.headers_mut().insert(name, HeaderValue::from_static("true"));
+            }
+            let response = if record.streams() && code(response.headers()) == Code::Ok {
+                response.map(|body| Body::new(Told::new(body, record)))
+            } else {
+                record.end(response.headers());
+                response
+            };
             Ok(match response.extensions().get::<Hold>().cloned() {
                 Some(hold) => response.map(|body| Body::new(Held::new(body, hold, shared.unread))),
                 None => response,
@@ -195,45 +206,6 @@ fn in_our_words(response: Response<Body>) -> Response<Body> {
         answer.headers_mut().insert("grpc-accept-encoding", encodings.clone());
     }
     answer
-}
-
-/// The code of an answer. A success has it in its trailers, which come later.
-fn code(headers: &HeaderMap) -> Code {
-    headers
-        .get("grpc-status")
-        .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
-}
-
-/// How many calls came over a face, with what outcome, and how long they took.
-struct Measures {
-    /// By the number of the code.
-    calls: Box<[Counter]>,
-    seconds: Histogram,
-}
-
-impl Measures {
-    /// gRPC's codes are 0 to 16.
-    const CODES: i32 = 17;
-
-    fn new(face: Face) -> Self {
-        let face = face.as_str();
-        let calls = |code| {
-            let code = format!("{:?}", Code::from_i32(code));
-            metrics::counter!("dcams_calls_total", "face" => face, "code" => code)
-        };
-        Self {
-            calls: (0..Self::CODES).map(calls).collect(),
-            seconds: metrics::histogram!("dcams_call_seconds", "face" => face),
-        }
-    }
-
-    fn record(&self, headers: &HeaderMap, began: Instant) {
-        let code = usize::try_from(i32::from(code(headers))).unwrap_or_default();
-        if let Some(counter) = self.calls.get(code) {
-            counter.increment(1);
-        }
-        self.seconds.record(began.elapsed());
-    }
 }
 
 #[cfg(test)]

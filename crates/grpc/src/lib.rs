@@ -8,6 +8,7 @@
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
 //! | `watch_status_changes` | the streams of the feed: how many, how fast, until when |
 //! | `customer_link` | where people can look at a customer |
+//! | `telemetry` | what is told of a call: numbers, a line in the log, a span |
 //! | `convert` | the store's types and the contract's, both ways |
 //! | `health` | `grpc.health.v1`, which asks the store |
 
@@ -23,6 +24,7 @@ mod get_status;
 mod get_status_at;
 mod health;
 mod list_status_changes;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod update_status;
@@ -32,7 +34,7 @@ use std::{sync::Arc, time::Duration};
 
 use credentials::Credentials;
 use proto::{
-    Budget,
+    Budget, Telemetry,
     v1::{
         CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
         GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusAtRequest, GetStatusAtResponse, GetStatusRequest,
@@ -73,6 +75,8 @@ pub struct Settings {
     pub streams: StreamSettings,
     /// Cancelled when the server stops: streams end then, which by themselves would not.
     pub stop: CancellationToken,
+    /// What is told of calls, beside their metrics.
+    pub telemetry: Telemetry,
 }
 
 impl Default for Settings {
@@ -87,6 +91,7 @@ impl Default for Settings {
             unread: Duration::from_secs(10),
             streams: StreamSettings::default(),
             stop: CancellationToken::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }

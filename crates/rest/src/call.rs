@@ -1,10 +1,14 @@
 //! A call of the gRPC face: what goes with it, how long it may take, and what its failure means.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use proto::{
-    Budget, Client, ClientAddress, FACE, FORWARDED_FOR, Hold, REQUEST_ID, Reason, Refusal, v1::GetStatusRequest,
+    AUTHENTICATED, Budget, Client, ClientAddress, FACE, FORWARDED_FOR, Hold, Near, REQUEST_ID, Reason, Refusal,
+    v1::GetStatusRequest,
 };
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
@@ -23,6 +27,10 @@ pub(crate) struct Call<'a> {
     pub(crate) credentials: HeaderValue,
     /// The name of the request.
     pub(crate) request_id: &'a RequestId,
+    /// The headers that make it a part of a trace.
+    pub(crate) trace: HeaderMap,
+    /// Where to note that the service found the credentials to hold.
+    pub(crate) is_authenticated: &'a AtomicBool,
     /// Where the request came from, when the listener knows.
     pub(crate) address: Option<ClientAddress>,
     /// What large messages take from.
@@ -40,11 +48,13 @@ impl Call<'_> {
     /// `message`, with what goes with it.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut headers = HeaderMap::with_capacity(8);
+        headers.extend(self.trace.clone());
         headers.insert(AUTHORIZATION, self.credentials.clone());
         headers.insert(HeaderName::from_static(REQUEST_ID), self.request_id.header());
         headers.insert(HeaderName::from_static(FACE), HeaderValue::from_static("rest"));
 
         let mut extensions = Extensions::new();
+        extensions.insert(Near);
         if let Some(address) = self.address {
             extensions.insert(address);
             // An address is always a header value; the type does not know.
@@ -66,10 +76,17 @@ impl Call<'_> {
         &self,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Rejection> {
-        match tokio::time::timeout(self.timeout + GRACE, answer).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Reason::DeadlineExceeded.into()),
+        let Ok(answer) = tokio::time::timeout(self.timeout + GRACE, answer).await else {
+            return Err(Reason::DeadlineExceeded.into());
+        };
+        let metadata = match &answer {
+            Ok(answer) => answer.metadata(),
+            Err(status) => status.metadata(),
+        };
+        if metadata.contains_key(AUTHENTICATED) {
+            self.is_authenticated.store(true, Ordering::Relaxed);
         }
+        Ok(answer?)
     }
 
     /// Lets a translated request pass. A refusal is handed out only once the credentials hold, so that nobody learns

@@ -16,12 +16,12 @@ use crate::{
     body::{self, Sent},
     call::Call,
     legacy::LegacyRequest,
+    record::{Record, Records},
     rejection::Rejection,
-    reply::{self, Reply},
-    request_id::RequestId,
+    reply::Reply,
     services::{self, Question},
     terms::Terms,
-    tolerances::Tolerances,
+    tolerances::{Needed, Tolerance},
 };
 
 /// Where the endpoint is.
@@ -35,23 +35,25 @@ pub(crate) struct Facade {
     client: Client,
     settings: Settings,
     budget: Budget,
-    tolerances: Tolerances,
+    records: Arc<Records>,
 }
 
 /// What was in a body.
 struct Asked {
+    user: Option<String>,
+    service: Option<&'static str>,
     credentials: HeaderValue,
     question: Result<Question, Refusal>,
     hold: Option<Hold>,
 }
 
 impl Facade {
-    pub(crate) fn new(client: Client, settings: Settings, budget: Budget, tolerances: Tolerances) -> Self {
+    pub(crate) fn new(client: Client, settings: Settings, budget: Budget, records: Records) -> Self {
         Self {
             client,
             settings,
             budget,
-            tolerances,
+            records: Arc::new(records),
         }
     }
 
@@ -63,31 +65,34 @@ impl Facade {
             .with_state(Arc::new(self))
     }
 
-    async fn answer(self: Arc<Self>, request: Request, id: &RequestId) -> Result<Reply, Rejection> {
+    async fn answer(self: Arc<Self>, request: Request, record: &mut Record) -> Result<Reply, Rejection> {
         let (head, body) = request.into_parts();
         if head.method != Method::POST {
             return Err(Reason::MethodNotAllowed.into());
         }
-        self.count_tolerated(&head);
+        note_tolerated(&head, &record.needed);
         let terms = Terms::of(&head.headers);
 
         let sent = body::read(&head.headers, body, &self.settings, &self.budget)
             .await
             .map_err(Rejection::of_body)?;
         let asked = if sent.is_heavy() {
-            let facade = Arc::clone(&self);
+            let (facade, needed) = (Arc::clone(&self), Arc::clone(&record.needed));
             // It ends early only by a panic, or when the process ends.
-            tokio::task::spawn_blocking(move || facade.take_apart(sent, &terms))
+            tokio::task::spawn_blocking(move || facade.take_apart(sent, &terms, &needed))
                 .await
                 .map_err(|_| Reason::Internal)?
         } else {
-            self.take_apart(sent, &terms)
+            self.take_apart(sent, &terms, &record.needed)
         }?;
+        (record.user, record.service) = (asked.user, asked.service);
         let call = Call {
             client: &self.client,
             timeout: self.settings.handler_timeout,
             credentials: asked.credentials,
-            request_id: id,
+            request_id: &record.id,
+            trace: record.span.headers(&head.headers),
+            is_authenticated: &record.is_authenticated,
             address: head.extensions.get::<ClientAddress>().copied(),
             budget: &self.budget,
             hold: asked.hold,
@@ -96,38 +101,40 @@ impl Facade {
     }
 
     /// Takes a body apart. Nothing is left of its bytes when this returns.
-    fn take_apart(&self, sent: Sent, terms: &Terms) -> Result<Asked, Rejection> {
+    fn take_apart(&self, sent: Sent, terms: &Terms, needed: &Needed) -> Result<Asked, Rejection> {
         let body = sent.open().map_err(Rejection::of_body)?;
-        let request = LegacyRequest::parse(&body.bytes, &self.tolerances)?;
+        let request = LegacyRequest::parse(&body.bytes, needed)?;
         if body.is_large && !services::takes_documents(request.service()) {
             return Err(Rejection::of_body(Reason::BodyTooLarge));
         }
         Ok(Asked {
             credentials: request.credentials()?,
-            question: services::take_apart(&request, terms, &self.tolerances),
+            user: request.user().map(str::to_owned),
+            service: services::known(request.service()),
+            question: services::take_apart(&request, terms, needed),
             hold: body.hold,
         })
-    }
-
-    fn count_tolerated(&self, head: &Parts) {
-        if head.uri.path() == PATH_WITH_SLASH {
-            self.tolerances.trailing_slash.increment(1);
-        }
-        if !is_json(head) {
-            self.tolerances.content_type.increment(1);
-        }
     }
 }
 
 async fn storage(State(facade): State<Arc<Facade>>, request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    let answer = facade.answer(request, &id).await;
-    reply::finish(answer, id)
+    let mut record = Record::of(&facade.records, request.headers());
+    let answer = facade.answer(request, &mut record).await;
+    record.finish(answer)
 }
 
-async fn unknown_path(request: Request) -> Response {
-    let id = RequestId::of(request.headers());
-    reply::finish(Err(Reason::UnknownPath.into()), id)
+async fn unknown_path(State(facade): State<Arc<Facade>>, request: Request) -> Response {
+    Record::of(&facade.records, request.headers()).finish(Err(Reason::UnknownPath.into()))
+}
+
+/// Notes what is tolerated of a head.
+fn note_tolerated(head: &Parts, needed: &Needed) {
+    if head.uri.path() == PATH_WITH_SLASH {
+        needed.note(Tolerance::TrailingSlash);
+    }
+    if !is_json(head) {
+        needed.note(Tolerance::ContentType);
+    }
 }
 
 /// Whether the body is declared as JSON, with whatever parameters.

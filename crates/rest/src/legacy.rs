@@ -3,14 +3,13 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::HeaderValue;
-use metrics::Counter;
 use proto::{MAX_PASSWORD, MAX_USER, Reason, Refusal};
 use serde::de::MapAccess;
 
 use crate::{
     image::Image,
     json::{self, Field, Literal, Nested, Object, Value},
-    tolerances::Tolerances,
+    tolerances::{Needed, Tolerance},
 };
 
 /// A body, taken apart but not judged. It holds a password, so it is not `Debug`.
@@ -97,13 +96,13 @@ impl<'a> Object<'a> for Documents<'a> {
 
 impl<'a> LegacyRequest<'a> {
     /// Takes `body` apart.
-    pub(crate) fn parse(body: &'a [u8], tolerances: &Tolerances) -> Result<Self, Reason> {
+    pub(crate) fn parse(body: &'a [u8], needed: &Needed) -> Result<Self, Reason> {
         // The whole body first: what follows may then rely on it, also where a value is skipped.
         let text = std::str::from_utf8(body).map_err(|_| Reason::MalformedBody)?;
         let text = text.trim_start_matches([' ', '\t', '\r', '\n']);
         let text = match text.strip_prefix('\u{feff}') {
             Some(rest) => {
-                tolerances.bom.increment(1);
+                needed.note(Tolerance::Bom);
                 rest
             }
             None => text,
@@ -138,18 +137,23 @@ impl<'a> LegacyRequest<'a> {
         basic(user, pass)
     }
 
+    /// Who the request says that it comes from.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.trimmed()
+    }
+
     /// The name of the service; empty, and so unknown, where it is no text.
     pub(crate) fn service(&self) -> &str {
         self.service.trimmed().unwrap_or_default()
     }
 
     /// What the service is to work on.
-    pub(crate) fn inputs(&'a self, tolerances: &'a Tolerances) -> Result<Inputs<'a>, Refusal> {
+    pub(crate) fn inputs(&'a self, needed: &'a Needed) -> Result<Inputs<'a>, Refusal> {
         let target = match &self.target {
             Nested::Object(target) => Some(target),
             Nested::Absent => None,
             Nested::EmptyArray => {
-                tolerances.empty_target_array.increment(1);
+                needed.note(Tolerance::EmptyTargetArray);
                 None
             }
             Nested::Other => return Err(Refusal::fields(Reason::InvalidField, ["target"])),
@@ -157,7 +161,7 @@ impl<'a> LegacyRequest<'a> {
         Ok(Inputs {
             request: self,
             target,
-            tolerances,
+            needed,
         })
     }
 }
@@ -176,20 +180,24 @@ fn basic(user: &str, pass: &str) -> Result<HeaderValue, Refusal> {
 pub(crate) struct Inputs<'a> {
     request: &'a LegacyRequest<'a>,
     target: Option<&'a Target<'a>>,
-    tolerances: &'a Tolerances,
+    needed: &'a Needed,
 }
 
 impl<'a> Inputs<'a> {
     /// The email, which is required. Its form is for the service to judge.
     pub(crate) fn email(&self) -> Result<&'a Field<'a>, Refusal> {
         let nested = self.target.map(|target| &target.email);
-        required(nested, &self.request.flat_email, &self.tolerances.flat_email)
+        required(nested, &self.request.flat_email, || {
+            self.needed.note(Tolerance::FlatEmail)
+        })
     }
 
     /// The status, which is required.
     pub(crate) fn status(&self) -> Result<&'a Field<'a>, Refusal> {
         let nested = self.target.map(|target| &target.status);
-        required(nested, &self.request.flat_status, &self.tolerances.flat_status)
+        required(nested, &self.request.flat_status, || {
+            self.needed.note(Tolerance::FlatStatus)
+        })
     }
 
     /// The account's own reference for the customer.
@@ -214,7 +222,7 @@ impl<'a> Inputs<'a> {
                 .any(Field::is_number)
         });
         if nested || self.request.reference.is_number() {
-            self.tolerances.number_as_text.increment(1);
+            self.needed.note(Tolerance::NumberAsText);
         }
     }
 
@@ -223,7 +231,7 @@ impl<'a> Inputs<'a> {
             None | Some(Nested::Absent) => Ok(None),
             Some(Nested::Object(documents)) => Ok(Some(documents)),
             Some(Nested::EmptyArray) => {
-                self.tolerances.empty_documents_array.increment(1);
+                self.needed.note(Tolerance::EmptyDocumentsArray);
                 Ok(None)
             }
             Some(Nested::Other) => Err(invalid("documents")),
@@ -237,10 +245,10 @@ impl<'a> Inputs<'a> {
         };
         let (front, back) = (image("front", documents.front)?, image("back", documents.back)?);
         if front.has_white_space || back.has_white_space {
-            self.tolerances.image_white_space.increment(1);
+            self.needed.note(Tolerance::ImageWhiteSpace);
         }
         if front.lacks_padding || back.lacks_padding {
-            self.tolerances.image_padding.increment(1);
+            self.needed.note(Tolerance::ImagePadding);
         }
         Ok(Images {
             front: front.bytes,
@@ -252,7 +260,7 @@ impl<'a> Inputs<'a> {
     pub(crate) fn ignore_status(&self) {
         let nested = self.target.is_some_and(|target| !target.status.is_blank());
         if nested || !self.request.flat_status.is_blank() {
-            self.tolerances.status_on_get.increment(1);
+            self.needed.note(Tolerance::StatusOnGet);
         }
     }
 }
@@ -286,7 +294,7 @@ fn invalid(key: &'static str) -> Refusal {
 fn required<'a>(
     nested: Option<&'a Field<'a>>,
     flat: &'a Field<'a>,
-    flat_used: &Counter,
+    flat_used: impl FnOnce(),
 ) -> Result<&'a Field<'a>, Refusal> {
     if let Some(field) = nested.filter(|field| !field.is_blank()) {
         return Ok(field);
@@ -294,6 +302,6 @@ fn required<'a>(
     if flat.is_blank() {
         return Err(Reason::MissingInput.into());
     }
-    flat_used.increment(1);
+    flat_used();
     Ok(flat)
 }

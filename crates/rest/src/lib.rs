@@ -2,7 +2,7 @@
 //! legacy JSON.
 //!
 //! A request passes the modules in this order: `endpoint` → `body` → `legacy` (over `json` and `image`) → `services` →
-//! `call` → `reply` (over `document_body`) or `rejection`.
+//! `call` → `reply` (over `document_body`) or `rejection`; `record` tells of it at the end.
 
 mod body;
 mod call;
@@ -13,6 +13,7 @@ mod image;
 mod json;
 mod legacy;
 mod openapi;
+mod record;
 mod rejection;
 mod reply;
 mod request_id;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use axum::Router;
 pub use openapi::openapi;
 
-use crate::{endpoint::Facade, tolerances::Tolerances};
+use crate::{endpoint::Facade, record::Records};
 
 /// How much and how long the face takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,6 @@ impl Default for Settings {
 ///
 /// The listener puts a [`proto::ClientAddress`] into the extensions of each request. The recorder of metrics is to be
 /// installed before: the counters are registered here, once.
-pub fn router(client: proto::Client, settings: Settings, budget: proto::Budget) -> Router {
-    Facade::new(client, settings, budget, Tolerances::register()).into_router()
+pub fn router(client: proto::Client, settings: Settings, budget: proto::Budget, telemetry: proto::Telemetry) -> Router {
+    Facade::new(client, settings, budget, Records::register(telemetry)).into_router()
 }

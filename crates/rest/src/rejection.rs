@@ -47,6 +47,11 @@ impl Rejection {
         self.refusal.reason
     }
 
+    /// What the service answered, or would have.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
     /// Logs a defect, without what was said about it: that stands in the service's own log, under the same name.
     pub(crate) fn log(&self, request_id: &RequestId) {
         if self.reason() == Reason::Internal {

@@ -68,9 +68,9 @@ impl IntoResponse for Reply {
 }
 
 /// Makes the response to the request of that name, whatever became of it.
-pub(crate) fn finish(answer: Result<Reply, Rejection>, request_id: RequestId) -> Response {
+pub(crate) fn finish(answer: Result<Reply, Rejection>, request_id: &RequestId) -> Response {
     if let Err(rejection) = &answer {
-        rejection.log(&request_id);
+        rejection.log(request_id);
     }
     let mut response = answer.into_response();
     let headers = response.headers_mut();

@@ -10,12 +10,13 @@ use proto::{
     v1::{CreateOrUpdateCustomerRequest, GetDocumentImagesRequest, GetStatusRequest, UpdateStatusRequest},
 };
 
-use crate::{
-    call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, terms::Terms, tolerances::Tolerances,
-};
+use crate::{call::Call, legacy::LegacyRequest, rejection::Rejection, reply::Reply, terms::Terms, tolerances::Needed};
 
 /// What `result` says in every reply that is no error.
 const SUCCESS: &str = "Success";
+
+/// All that there are.
+pub(crate) const NAMES: [&str; 4] = ["updateStatus", "getStatus", WITH_DOCUMENTS, "getDocumentImages"];
 
 /// The one service whose requests may be large.
 const WITH_DOCUMENTS: &str = "createOrUpdateCustomer";
@@ -34,19 +35,20 @@ pub(crate) fn takes_documents(service: &str) -> bool {
     service == WITH_DOCUMENTS
 }
 
+/// The service of that name, if there is one: what a client makes up is told nowhere.
+pub(crate) fn known(service: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|name| *name == service)
+}
+
 /// Makes of `request` the question to the service that it names.
-pub(crate) fn take_apart(
-    request: &LegacyRequest<'_>,
-    terms: &Terms,
-    tolerances: &Tolerances,
-) -> Result<Question, Refusal> {
+pub(crate) fn take_apart(request: &LegacyRequest<'_>, terms: &Terms, needed: &Needed) -> Result<Question, Refusal> {
     Ok(match request.service() {
-        "updateStatus" => Question::UpdateStatus(update_status::take_apart(request, terms, tolerances)?),
-        "getStatus" => Question::GetStatus(get_status::take_apart(request, tolerances)?),
+        "updateStatus" => Question::UpdateStatus(update_status::take_apart(request, terms, needed)?),
+        "getStatus" => Question::GetStatus(get_status::take_apart(request, needed)?),
         WITH_DOCUMENTS => {
-            Question::CreateOrUpdateCustomer(create_or_update_customer::take_apart(request, terms, tolerances)?.into())
+            Question::CreateOrUpdateCustomer(create_or_update_customer::take_apart(request, terms, needed)?.into())
         }
-        "getDocumentImages" => Question::GetDocumentImages(get_document_images::take_apart(request, tolerances)?),
+        "getDocumentImages" => Question::GetDocumentImages(get_document_images::take_apart(request, needed)?),
         _ => return Err(Reason::UnknownService.into()),
     })
 }

@@ -2,7 +2,10 @@
 
 use proto::v1::Status;
 
-use crate::{json::Field, tolerances::Tolerances};
+use crate::{
+    json::Field,
+    tolerances::{Needed, Tolerance},
+};
 
 /// The word for `status`; none for what is no status.
 pub(crate) fn word(status: Status) -> Option<&'static str> {
@@ -18,14 +21,14 @@ pub(crate) fn word(status: Status) -> Option<&'static str> {
 const INVALID: i32 = -1;
 
 /// The number of the status that `field` names, in any letter case.
-pub(crate) fn number(field: &Field<'_>, tolerances: &Tolerances) -> i32 {
+pub(crate) fn number(field: &Field<'_>, needed: &Needed) -> i32 {
     let given = field.trimmed().unwrap_or_default();
     for status in [Status::Pass, Status::Pending, Status::Fail] {
         let Some(word) = word(status).filter(|word| given.eq_ignore_ascii_case(word)) else {
             continue;
         };
         if given != word {
-            tolerances.status_case.increment(1);
+            needed.note(Tolerance::StatusCase);
         }
         return status.into();
     }

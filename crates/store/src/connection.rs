@@ -66,6 +66,14 @@ impl FromStr for Location {
 }
 
 impl Location {
+    /// What traces call the database.
+    pub(crate) fn system(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        }
+    }
+
     /// How many connections write best.
     pub(crate) fn writers(&self) -> usize {
         match self {

@@ -5,14 +5,18 @@
 //! transaction up to theirs has ended. The change of a customer never has a smaller transaction than the one before it: a
 //! trigger sees to that. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
 
-use std::{cmp::Ordering, collections::HashMap, time::Instant};
+use std::{
+    cmp::Ordering,
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use diesel::{
     Connection, ExpressionMethods, PgConnection, QueryDsl, Queryable, RunQueryDsl, Selectable, SelectableHelper,
     connection::SimpleConnection,
     dsl::sql,
-    sql_types::{Bool, Text},
+    sql_types::{BigInt, Bool, Nullable, Text},
 };
 
 use tokio::sync::watch;
@@ -125,6 +129,17 @@ impl Store {
         }
     }
 
+    /// How old the oldest change is that the feed holds back, since a transaction runs that began to write before it did.
+    /// Zero where there is none, and always on SQLite, where one writes at a time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn held_back(&self, deadline: Instant) -> Result<Duration> {
+        let since = self.pool.read(deadline, held_back_since).await?;
+        let age = since.map_or(0, |since| model::now().saturating_sub(since));
+        Ok(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
+    }
+
     /// Tells whenever this handle's store has written something, so that whoever waits for changes need not ask often. It
     /// knows nothing of other gateways, of imports and of erasures: ask now and then all the same.
     pub fn written(&self) -> watch::Receiver<()> {
@@ -222,6 +237,23 @@ pub(crate) fn settled(connection: &AnyConnection) -> &'static str {
               < ((SELECT f.epoch FROM feed f), pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
         }
     }
+}
+
+/// The time of the first change, in the order of the feed, that is not settled: a step into the index for each account.
+fn held_back_since(connection: &mut AnyConnection) -> Result<Option<i64>> {
+    if let AnyConnection::Sqlite(_) = connection {
+        return Ok(None);
+    }
+    connection::by_index(connection, |connection| {
+        let first = sql::<Nullable<BigInt>>(
+            "(SELECT min(held.change_time) FROM accounts a CROSS JOIN LATERAL (
+                 SELECT s.change_time FROM status_changes s
+                 WHERE s.account_id = a.id AND s.epoch = (SELECT f.epoch FROM feed f)
+                   AND s.xid >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                 ORDER BY s.epoch, s.xid, s.position LIMIT 1) held)",
+        );
+        Ok(diesel::select(first).get_result(connection)?)
+    })
 }
 
 /// The place behind which an account has no changes yet that could be handed out.

@@ -45,6 +45,7 @@ mod retries;
 mod schema;
 mod sealing;
 mod statements;
+mod trace;
 mod webhooks;
 mod writer;
 
@@ -177,5 +178,10 @@ impl Store {
             return Err(Error::Unavailable("the last write failed".to_owned()));
         }
         self.pool.read(deadline, connection::ping).await
+    }
+
+    /// Sets the gauges of the connections, which nothing sets by itself: to be called before the metrics are shown.
+    pub fn observe(&self) {
+        self.pool.observe();
     }
 }

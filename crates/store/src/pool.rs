@@ -3,16 +3,19 @@
 
 use std::{
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use opentelemetry::KeyValue;
 use tokio::sync::oneshot;
 
 use crate::{
     Error, Result, Settings, attempts,
     connection::{AnyConnection, Connector},
     model::expired,
+    trace::Traced,
 };
 
 /// The threads, and the queue before them.
@@ -20,6 +23,31 @@ pub(crate) struct Pool {
     /// None once it is being closed.
     queue: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
+    connections: r2d2::Pool<Connector>,
+    measures: Measures,
+    /// The database, as traces call it.
+    system: &'static str,
+}
+
+/// What is told of the pool.
+struct Measures {
+    in_use: Gauge,
+    idle: Gauge,
+    depth: Gauge,
+    waited: Histogram,
+    full: Counter,
+}
+
+impl Measures {
+    fn new() -> Self {
+        Self {
+            in_use: gauge!("dcams_pool_connections", "state" => "in_use"),
+            idle: gauge!("dcams_pool_connections", "state" => "idle"),
+            depth: gauge!("dcams_pool_queue_depth"),
+            waited: histogram!("dcams_pool_wait_seconds"),
+            full: counter!("dcams_pool_refused_total", "cause" => "full"),
+        }
+    }
 }
 
 /// Work for one of the threads: it is given the means to get a connection, and answers its caller itself.
@@ -29,10 +57,13 @@ type Job = Box<dyn FnOnce(&Connections) + Send>;
 struct Connections {
     pool: r2d2::Pool<Connector>,
     checkout: Duration,
+    /// Counts that no connection could be had in time.
+    unconnected: Counter,
 }
 
 impl Pool {
     pub(crate) fn start(connector: Connector, settings: &Settings) -> Result<Self> {
+        let system = connector.location().system();
         let pool = r2d2::Pool::builder()
             .max_size(u32::try_from(settings.readers.get()).unwrap_or(u32::MAX))
             .min_idle(Some(0))
@@ -50,6 +81,7 @@ impl Pool {
             let connections = Connections {
                 pool: pool.clone(),
                 checkout: settings.checkout,
+                unconnected: counter!("dcams_pool_refused_total", "cause" => "no_connection"),
             };
             let jobs: Receiver<Job> = jobs.clone();
             let thread = thread::Builder::new()
@@ -65,7 +97,23 @@ impl Pool {
         Ok(Self {
             queue: Some(queue),
             threads,
+            connections: pool,
+            measures: Measures::new(),
+            system,
         })
+    }
+
+    /// Sets the gauges.
+    pub(crate) fn observe(&self) {
+        let r2d2::State {
+            connections,
+            idle_connections,
+            ..
+        } = self.connections.state();
+        self.measures.idle.set(idle_connections);
+        self.measures.in_use.set(connections.saturating_sub(idle_connections));
+        let waiting = self.queue.as_ref().map_or(0, Sender::len);
+        self.measures.depth.set(waiting as f64);
     }
 
     /// Runs a read. If the connection turns out to be dead, it is run again on another: after a restart of the database
@@ -117,19 +165,30 @@ impl Pool {
         work: impl FnOnce(&Connections) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let (mut traced, system) = (Traced::here(), self.system);
+        let (waits, waited) = (Instant::now(), self.measures.waited.clone());
         let job: Job = Box::new(move |connections| {
+            waited.record(waits.elapsed());
+            let from = traced.as_ref().map(|_| SystemTime::now());
             let result = if expired(deadline) {
                 Err(Error::Expired)
             } else {
                 work(connections)
             };
+            if let (Some(traced), Some(from)) = (&mut traced, from) {
+                let system = KeyValue::new("db.system.name", system);
+                traced.tell("store.query", from, result.is_err(), vec![system]);
+            }
             // A caller that went away needs no answer.
             let _ = reply.send(result);
         });
         let closed = || Error::Unavailable("the store is closed".to_owned());
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Full,
+            TrySendError::Full(_) => {
+                self.measures.full.increment(1);
+                Error::Full
+            }
             TrySendError::Disconnected(_) => closed(),
         })?;
         answer
@@ -150,8 +209,9 @@ impl Drop for Pool {
 
 impl Connections {
     fn get(&self) -> Result<r2d2::PooledConnection<Connector>> {
-        self.pool
-            .get_timeout(self.checkout)
-            .map_err(|error| Error::Unavailable(format!("no connection: {error}")))
+        self.pool.get_timeout(self.checkout).map_err(|error| {
+            self.unconnected.increment(1);
+            Error::Unavailable(format!("no connection: {error}"))
+        })
     }
 }

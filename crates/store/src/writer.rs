@@ -16,11 +16,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use metrics::{Gauge, Histogram};
+use opentelemetry::KeyValue;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
     retries::Content,
     sealing::Sealing,
     statements::Row,
+    trace::Traced,
 };
 
 /// A task, and what its customer is found by.
@@ -128,6 +130,7 @@ struct Item {
     customer: u64,
     deadline: Instant,
     reply: oneshot::Sender<Result<Written>>,
+    traced: Option<Traced>,
 }
 
 impl Writer {
@@ -142,20 +145,33 @@ impl Writer {
         let workers = settings
             .writers
             .map_or(connector.location().writers(), NonZeroUsize::get);
+        let system = connector.location().system();
         for _ in 0..workers {
             match connector.location() {
-                Location::Sqlite(path) => {
-                    writer.spawn(sqlite::Applier::new(connector, path, sealing)?, workers, settings)?
-                }
-                Location::Postgres(url) => {
-                    writer.spawn(postgres::Applier::new(connector, url, sealing), workers, settings)?
-                }
+                Location::Sqlite(path) => writer.spawn(
+                    sqlite::Applier::new(connector, path, sealing)?,
+                    system,
+                    workers,
+                    settings,
+                )?,
+                Location::Postgres(url) => writer.spawn(
+                    postgres::Applier::new(connector, url, sealing),
+                    system,
+                    workers,
+                    settings,
+                )?,
             }
         }
         Ok(writer)
     }
 
-    fn spawn<A: Apply + 'static>(&mut self, applier: A, workers: usize, settings: &Settings) -> Result<()> {
+    fn spawn<A: Apply + 'static>(
+        &mut self,
+        applier: A,
+        system: &'static str,
+        workers: usize,
+        settings: &Settings,
+    ) -> Result<()> {
         let (queue, items) = bounded(settings.write_queue.div_ceil(workers));
         let healthy = Arc::new(AtomicBool::new(true));
         let worker = Worker {
@@ -169,6 +185,7 @@ impl Writer {
             size: metrics::histogram!("dcams_write_batch_size"),
             seconds: metrics::histogram!("dcams_write_commit_seconds"),
             depth: metrics::gauge!("dcams_write_queue_depth", "worker" => self.queues.len().to_string()),
+            system,
         };
         let thread = thread::Builder::new()
             .name(format!("store-write-{}", self.queues.len()))
@@ -202,6 +219,7 @@ impl Writer {
                 customer,
                 deadline,
                 reply,
+                traced: Traced::here(),
             })
             .map_err(|error| match error {
                 TrySendError::Full(_) => Error::Full,
@@ -237,6 +255,8 @@ struct Worker<A> {
     size: Histogram,
     seconds: Histogram,
     depth: Gauge,
+    /// The database, as traces call it.
+    system: &'static str,
 }
 
 impl<A: Apply> Worker<A> {
@@ -320,11 +340,15 @@ impl<A: Apply> Worker<A> {
         self.items.recv().ok()
     }
 
-    fn write(&mut self, batch: Vec<Item>) {
+    fn write(&mut self, mut batch: Vec<Item>) {
         let began = Instant::now();
+        let from = batch.iter().any(|item| item.traced.is_some()).then(SystemTime::now);
         self.size.record(batch.len() as f64);
         let result = self.transact(&works(&batch));
         self.seconds.record(began.elapsed());
+        if let Some(from) = from {
+            self.trace(&mut batch, from, result.is_err());
+        }
         self.written.send_replace(());
         match result {
             Ok(outcomes) => self.settle(batch.into_iter().zip(outcomes)),
@@ -335,6 +359,18 @@ impl<A: Apply> Worker<A> {
                 self.settle(batch.into_iter().zip(outcomes));
             }
             Err(error) => fail(batch, &error),
+        }
+    }
+
+    /// Tells the requests that are recorded how long they waited, and of the transaction that they shared.
+    fn trace(&self, batch: &mut [Item], from: SystemTime, failed: bool) {
+        let size = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        for traced in batch.iter_mut().filter_map(|item| item.traced.as_mut()) {
+            let attributes = vec![
+                KeyValue::new("db.system.name", self.system),
+                KeyValue::new("db.operation.batch.size", size),
+            ];
+            traced.tell("store.transaction", from, failed, attributes);
         }
     }
 

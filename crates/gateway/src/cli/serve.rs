@@ -12,6 +12,7 @@ use store::Migrate;
 
 use super::{
     limits::{CallLimits, ConnectionLimits},
+    telemetry::TelemetryOptions,
     tls::{TlsOptions, UpstreamTlsOptions},
     values::{GIB, MIB, age, bytes, seconds, to},
 };
@@ -100,6 +101,8 @@ pub(crate) struct ServeOptions {
     /// A stream ends when its consumer reads nothing for so long while more is there: a number with s, m, h or d
     #[arg(long, env = "DCAMS_SLOW_CONSUMER", value_name = "TIME", default_value = "30s", value_parser = age)]
     pub(crate) slow_consumer: Duration,
+    #[command(flatten)]
+    pub(crate) telemetry: TelemetryOptions,
     /// How many seconds the gateway serves on after SIGTERM while it already says that it is not ready, so that whoever sends it requests can turn away
     #[arg(long, env = "DCAMS_DRAIN_DELAY", value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub(crate) drain_delay: Duration,

@@ -14,7 +14,7 @@ use crate::{
     rejection::Rejection,
     reply::Reply,
     terms::Terms,
-    tolerances::Tolerances,
+    tolerances::Needed,
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: CreateOrUpdateCustomerRequest) -> Result<Reply, Rejection> {
@@ -27,9 +27,9 @@ pub(super) async fn serve(call: &Call<'_>, message: CreateOrUpdateCustomerReques
 pub(super) fn take_apart(
     request: &LegacyRequest<'_>,
     terms: &Terms,
-    tolerances: &Tolerances,
+    needed: &Needed,
 ) -> Result<CreateOrUpdateCustomerRequest, Refusal> {
-    let inputs = request.inputs(tolerances)?;
+    let inputs = request.inputs(needed)?;
     let email = inputs.email()?;
     let message = CreateOrUpdateCustomerRequest {
         email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),

@@ -14,7 +14,7 @@ use crate::{
     legacy::LegacyRequest,
     rejection::Rejection,
     reply::Reply,
-    tolerances::Tolerances,
+    tolerances::Needed,
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: GetDocumentImagesRequest) -> Result<Reply, Rejection> {
@@ -25,11 +25,8 @@ pub(super) async fn serve(call: &Call<'_>, message: GetDocumentImagesRequest) ->
     put_together(answer.into_inner(), hold)
 }
 
-pub(super) fn take_apart(
-    request: &LegacyRequest<'_>,
-    tolerances: &Tolerances,
-) -> Result<GetDocumentImagesRequest, Refusal> {
-    let inputs = request.inputs(tolerances)?;
+pub(super) fn take_apart(request: &LegacyRequest<'_>, needed: &Needed) -> Result<GetDocumentImagesRequest, Refusal> {
+    let inputs = request.inputs(needed)?;
     let email = inputs.email()?;
     Ok(GetDocumentImagesRequest {
         email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),

@@ -13,7 +13,7 @@ use crate::{
     legacy::LegacyRequest,
     rejection::Rejection,
     reply::Reply,
-    tolerances::Tolerances,
+    tolerances::Needed,
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: GetStatusRequest) -> Result<Reply, Rejection> {
@@ -21,8 +21,8 @@ pub(super) async fn serve(call: &Call<'_>, message: GetStatusRequest) -> Result<
     put_together(answer.into_inner())
 }
 
-pub(super) fn take_apart(request: &LegacyRequest<'_>, tolerances: &Tolerances) -> Result<GetStatusRequest, Refusal> {
-    let inputs = request.inputs(tolerances)?;
+pub(super) fn take_apart(request: &LegacyRequest<'_>, needed: &Needed) -> Result<GetStatusRequest, Refusal> {
+    let inputs = request.inputs(needed)?;
     inputs.ignore_status();
     let email = inputs.email()?;
     Ok(GetStatusRequest {

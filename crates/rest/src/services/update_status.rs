@@ -15,7 +15,7 @@ use crate::{
     reply::Reply,
     status,
     terms::Terms,
-    tolerances::Tolerances,
+    tolerances::Needed,
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: UpdateStatusRequest) -> Result<Reply, Rejection> {
@@ -26,14 +26,14 @@ pub(super) async fn serve(call: &Call<'_>, message: UpdateStatusRequest) -> Resu
 pub(super) fn take_apart(
     request: &LegacyRequest<'_>,
     terms: &Terms,
-    tolerances: &Tolerances,
+    needed: &Needed,
 ) -> Result<UpdateStatusRequest, Refusal> {
-    let inputs = request.inputs(tolerances)?;
+    let inputs = request.inputs(needed)?;
     // What is missing is said before what is wrong.
     let (email, status) = (inputs.email()?, inputs.status()?);
     Ok(UpdateStatusRequest {
         email: email.trimmed().ok_or(Reason::InvalidEmail)?.to_owned(),
-        status: status::number(status, tolerances),
+        status: status::number(status, needed),
         etag: terms.etag()?,
         idempotency_key: terms.idempotency_key()?,
         ..UpdateStatusRequest::default()

@@ -4,11 +4,10 @@ use proptest::{collection, prelude::*};
 use proto::Reason;
 use serde_json::{Map, Value};
 
-use super::support::Counts;
-use crate::legacy::LegacyRequest;
+use crate::{legacy::LegacyRequest, tolerances::Needed};
 
 fn parse(body: &[u8]) -> Result<LegacyRequest<'_>, Reason> {
-    LegacyRequest::parse(body, &Counts::default().tolerances())
+    LegacyRequest::parse(body, &Needed::default())
 }
 
 fn is_accepted(body: &[u8]) -> bool {
@@ -228,7 +227,7 @@ proptest! {
         extra.insert("target".to_owned(), Value::Object(target));
 
         let body = with(extra);
-        let tolerances = Counts::default().tolerances();
+        let needed = Needed::default();
         let request = parse(body.as_bytes()).ok();
         let request = request.as_ref();
         prop_assert_eq!(request.map(LegacyRequest::service), Some("getStatus"));
@@ -236,7 +235,7 @@ proptest! {
             request.and_then(|request| request.credentials().ok()),
             Some(http::HeaderValue::from_static("Basic dTpw"))
         );
-        let inputs = request.and_then(|request| request.inputs(&tolerances).ok());
+        let inputs = request.and_then(|request| request.inputs(&needed).ok());
         let email = inputs.as_ref().and_then(|inputs| inputs.email().ok());
         prop_assert_eq!(email.and_then(|email| email.trimmed()), Some("a@b.c"));
     }

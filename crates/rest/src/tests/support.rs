@@ -1,7 +1,6 @@
 //! The face in front of a service that remembers what it was asked, and answers what it was told to.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{Arc, LazyLock, Mutex},
 };
@@ -10,9 +9,9 @@ use axum::{Router, body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use metrics::Counter;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use proto::{
-    Budget, ClientAddress, Hold, Reason,
+    Budget, ClientAddress, Hold, Reason, Telemetry,
     v1::{
         self,
         storage_service_server::{StorageService, StorageServiceServer},
@@ -24,7 +23,8 @@ use tower::ServiceExt;
 use crate::{
     Settings,
     endpoint::{Facade, PATH},
-    tolerances::Tolerances,
+    record::Records,
+    tolerances::Tolerance,
 };
 
 /// The sample of the vendor's documentation.
@@ -353,43 +353,11 @@ fn no_such_service() -> Status {
     Status::unimplemented("the facade has no such service")
 }
 
-/// Counters by their kind, readable.
-#[derive(Clone, Default)]
-pub(super) struct Counts(Arc<Mutex<BTreeMap<&'static str, u64>>>);
-
-struct Count(Counts, &'static str);
-
-impl metrics::CounterFn for Count {
-    fn increment(&self, value: u64) {
-        *self.0.0.lock().unwrap().entry(self.1).or_default() += value;
-    }
-
-    fn absolute(&self, value: u64) {
-        self.0.0.lock().unwrap().insert(self.1, value);
-    }
-}
-
-impl Counts {
-    pub(super) fn tolerances(&self) -> Tolerances {
-        Tolerances::of(|kind| Counter::from_arc(Arc::new(Count(self.clone(), kind))))
-    }
-
-    /// The kinds that were counted, in alphabetical order, with how often.
-    pub(super) fn taken(&self) -> Vec<(&'static str, u64)> {
-        self.0
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(kind, count)| (*kind, *count))
-            .collect()
-    }
-}
-
 /// The face and what can be seen behind it.
 pub(super) struct Face {
     router: Router,
     seen: Arc<Mutex<Vec<Seen>>>,
-    counts: Counts,
+    recorder: PrometheusRecorder,
 }
 
 impl Face {
@@ -412,12 +380,13 @@ impl Face {
             budget: budget.clone(),
         })
         .max_decoding_message_size(64 * 1024 * 1024);
-        let counts = Counts::default();
-        let facade = Facade::new(proto::client(service), Settings::default(), budget, counts.tolerances());
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let records = metrics::with_local_recorder(&recorder, || Records::register(Telemetry::default()));
+        let facade = Facade::new(proto::client(service), Settings::default(), budget, records);
         Self {
             router: facade.into_router(),
             seen,
-            counts,
+            recorder,
         }
     }
 
@@ -432,7 +401,11 @@ impl Face {
 
     /// The same, with the body of the reply not read yet.
     pub(super) async fn respond(&self, request: Request<Body>) -> Response {
-        self.router.clone().oneshot(request).await.unwrap()
+        let mut answer = std::pin::pin!(self.router.clone().oneshot(request));
+        // What is counted is made by the thread that serves, which is known for a poll only.
+        std::future::poll_fn(|context| metrics::with_local_recorder(&self.recorder, || answer.as_mut().poll(context)))
+            .await
+            .unwrap()
     }
 
     /// Posts `body` as JSON.
@@ -450,9 +423,26 @@ impl Face {
         self.seen().into_iter().map(|seen| seen.message).collect()
     }
 
-    /// The tolerances that were taken.
+    /// The metrics, as Prometheus sees them.
+    pub(super) fn metrics(&self) -> String {
+        self.recorder.handle().render()
+    }
+
+    /// The tolerances that were taken, in alphabetical order, with how often, whoever needed them.
     pub(super) fn tolerated(&self) -> Vec<(&'static str, u64)> {
-        self.counts.taken()
+        let metrics = self.metrics();
+        let mut taken: Vec<_> = Tolerance::ALL
+            .into_iter()
+            .map(|tolerance| {
+                let series = format!(r#"dcams_tolerated_total{{kind="{}","#, tolerance.kind());
+                let values = metrics.lines().filter(|line| line.starts_with(&series));
+                let count = values.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
+                (tolerance.kind(), count.sum())
+            })
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        taken.sort_unstable();
+        taken
     }
 }
 

@@ -2,12 +2,12 @@
 
 use http::Request;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use super::support::{Face, SAMPLE, post};
 use crate::{
     endpoint::{PATH, PATH_WITH_SLASH},
-    tolerances::Tolerances,
+    tolerances::{ACCOUNTS, Needed, OTHER, Tolerance, Tolerances, UNKNOWN},
 };
 
 #[tokio::test]
@@ -116,27 +116,52 @@ async fn a_trailing_slash_is_served_and_counted() {
     assert_eq!(face.tolerated(), [("trailing_slash", 1)]);
 }
 
-#[test]
-fn all_kinds_are_registered_before_the_first_request() {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let tolerances = metrics::with_local_recorder(&recorder, Tolerances::register);
-    tolerances.bom.increment(2);
+/// What was counted of one account and kind.
+fn counted(recorder: &PrometheusRecorder, kind: &str, account: &str) -> Option<u64> {
+    let series = format!(r#"dcams_tolerated_total{{kind="{kind}",account="{account}"}} "#);
     let metrics = recorder.handle().render();
-    for (kind, count) in [
-        ("status_on_get", 0),
-        ("flat_email", 0),
-        ("flat_status", 0),
-        ("content_type", 0),
-        ("bom", 2),
-        ("status_case", 0),
-        ("trailing_slash", 0),
-        ("empty_target_array", 0),
-        ("empty_documents_array", 0),
-        ("number_as_text", 0),
-        ("image_white_space", 0),
-        ("image_padding", 0),
-    ] {
-        let line = format!(r#"dcams_tolerated_total{{kind="{kind}"}} {count}"#);
-        assert!(metrics.lines().any(|there| there == line), "{line} is not in {metrics}");
+    metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&series)?.parse().ok())
+}
+
+#[test]
+fn all_kinds_are_there_before_the_first_request() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, Tolerances::register);
+    for tolerance in Tolerance::ALL {
+        assert_eq!(counted(&recorder, tolerance.kind(), UNKNOWN), Some(0), "{tolerance:?}");
     }
+}
+
+#[test]
+fn accounts_are_told_apart_up_to_a_bound() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        let tolerances = Tolerances::register();
+        let needed = Needed::default();
+        tolerances.count(&needed, Some("in order"));
+        needed.note(Tolerance::Bom);
+        needed.note(Tolerance::Bom);
+        tolerances.count(&needed, None);
+        for round in 0..2 {
+            for number in 0..ACCOUNTS + 5 {
+                tolerances.count(&needed, Some(&format!("shop {number}")));
+            }
+            needed.note(Tolerance::FlatEmail);
+            assert_eq!(counted(&recorder, "bom", OTHER), Some(5 * (round + 1)));
+        }
+    });
+    assert_eq!(counted(&recorder, "bom", UNKNOWN), Some(1));
+    assert_eq!(counted(&recorder, "bom", "in order"), None);
+    for (number, count) in [(0, Some(2)), (ACCOUNTS - 1, Some(2)), (ACCOUNTS, None)] {
+        assert_eq!(counted(&recorder, "bom", &format!("shop {number}")), count, "{number}");
+    }
+    assert_eq!(counted(&recorder, "flat_email", "shop 0"), Some(1));
+    assert_eq!(counted(&recorder, "flat_email", OTHER), Some(5));
+    let metrics = recorder.handle().render();
+    let series = metrics
+        .lines()
+        .filter(|line| line.starts_with(r#"dcams_tolerated_total{kind="bom""#));
+    assert_eq!(series.count(), ACCOUNTS + 2);
 }
