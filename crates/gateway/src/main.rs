@@ -12,6 +12,7 @@ mod account;
 mod audit;
 mod cli;
 mod columns;
+mod config;
 mod copy;
 mod customer;
 mod demo;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     telemetry::log(&cli.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -72,8 +73,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
             Command::Store(command) => copy::run(&command),
+            Command::Config(command) => return config::run(&cli.store, &cli.settings, command),
             Command::Completions { shell } => cli::completions(shell),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 

@@ -24,12 +24,10 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks to stop.
-pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> anyhow::Result<()> {
+pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>) -> anyhow::Result<()> {
     // First of all: a signal that comes while the rest starts must not be lost.
     let mut signals = Signals::new()?;
-    if options.demo {
-        refuse_public(&options)?;
-    }
+    check(&options)?;
     let largest = rest_settings(&options).document_body_limit;
     if options.document_budget < largest {
         tracing::warn!(
@@ -66,9 +64,9 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         }
         None => {
             let grpc = bind("gRPC", options.grpc_addr, Protocol::Http2).await?;
-            let store = location.open_with(options.migrate, &store_settings(&options))?;
+            let store = place.open_with(options.migrate, &store_settings(&options))?;
             lines.push(format!("gRPC   {}", grpc.address()?));
-            lines.push(format!("store  {}", location.location));
+            lines.push(format!("store  {}", place.location()?));
             if !store.is_encrypted() {
                 tracing::warn!(
                     "personal data is stored in clear text; to change that: `dcams-gateway keys generate` prints a key, \
@@ -174,6 +172,14 @@ fn rest_settings(options: &ServeOptions) -> rest::Settings {
         document_body_limit: options.documents.limit.saturating_mul(14) / 5,
         ..rest::Settings::default()
     }
+}
+
+/// What would keep it from serving whatever else is there; `config check` says so too.
+pub(crate) fn check(options: &ServeOptions) -> anyhow::Result<()> {
+    if options.demo {
+        refuse_public(options)?;
+    }
+    options.upstream.as_ref().map_or(Ok(()), |uri| connect(uri).map(drop))
 }
 
 /// A demo has a password that everybody knows.
