@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 36] = [
+    let commands: [&[&str]; 43] = [
         &[],
         &["serve"],
         &["account"],
@@ -48,7 +48,14 @@ fn the_help_of_every_command_is_as_agreed() {
         &["openapi"],
         &["store"],
         &["store", "copy"],
+        &["config"],
+        &["config", "check"],
+        &["config", "show"],
+        &["config", "example"],
+        &["config", "reference"],
+        &["health"],
         &["completions"],
+        &["man"],
     ];
     let mut text = String::new();
     for command in commands {
@@ -76,10 +83,14 @@ fn no_command_is_left_out_of_the_help() {
                 "feed",
                 "openapi",
                 "store",
+                "config",
+                "health",
                 "completions",
+                "man",
             ][..],
         ),
         (&["store"], &["copy"]),
+        (&["config"], &["check", "show", "example", "reference"]),
         (&["account"], &["create", "list", "disable", "enable", "set-password"]),
         (
             &["customer"],

@@ -177,10 +177,17 @@ pub(crate) enum Command {
     /// Check and show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask a gateway on this machine whether it serves; ends with 0 if it does, and with 1 if not
+    Health(HealthOptions),
     /// Print the completions of a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The folder to write them into, which is made if need be; without it the first page is printed
+        folder: Option<PathBuf>,
     },
 }
 
@@ -354,6 +361,18 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let script = String::from_utf8(script).context("the completions")?;
     let script = script.replace("dcams__subcmd__gateway", "dcams__gateway");
     io::stdout().write_all(script.as_bytes()).context("standard output")
+}
+
+/// Writes the manual pages into a folder, or prints the first one.
+pub(crate) fn man(folder: Option<PathBuf>) -> anyhow::Result<()> {
+    let Some(folder) = folder else {
+        return clap_mangen::Man::new(Cli::command())
+            .render(&mut io::stdout())
+            .context("standard output");
+    };
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder))
+        .with_context(|| folder.display().to_string())
 }
 
 #[cfg(test)]

@@ -121,7 +121,12 @@ pub(crate) fn load(command: &Command, arguments: &[OsString]) -> Result<Loaded, 
     let final_matches = Chosen::of(command, &matches).matches.clone();
     let settings = relevant.map(|(key, arg)| {
         let from_file = added.iter().find(|(other, _)| other.name == key.name);
-        Setting::of(key, arg.get_id().as_str(), &final_matches, from_file.map(|(_, entry)| *entry))
+        Setting::of(
+            key,
+            arg.get_id().as_str(),
+            &final_matches,
+            from_file.map(|(_, entry)| *entry),
+        )
     });
     let all = settings.collect();
     Ok(Loaded {

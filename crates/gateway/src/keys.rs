@@ -69,7 +69,5 @@ async fn convert(
         bar.finish_and_clear();
         converted
     });
-    converted
-        .await?
-        .with_context(|| format!("the store {shown}"))
+    converted.await?.with_context(|| format!("the store {shown}"))
 }

@@ -19,6 +19,7 @@ mod demo;
 mod docs;
 mod export;
 mod feed;
+mod health;
 mod history;
 mod housekeeping;
 mod import;
@@ -74,7 +75,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Openapi => cli::openapi(),
             Command::Store(command) => copy::run(&command),
             Command::Config(command) => return config::run(&cli.store, &cli.settings, command),
+            Command::Health(options) => health::run(&options).await,
             Command::Completions { shell } => cli::completions(shell),
+            Command::Man { folder } => cli::man(folder),
         }?;
         Ok(ExitCode::SUCCESS)
     })

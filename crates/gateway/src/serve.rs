@@ -5,6 +5,7 @@ use std::{io::Write, net::SocketAddr, time::Duration};
 use anyhow::{Context, bail};
 use credentials::Credentials;
 use grpc::{Readiness, StreamSettings};
+use sd_notify::NotifyState;
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -107,8 +108,10 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>) -> anyh
     let ops_stop = CancellationToken::new();
     let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
     announce(&lines)?;
+    notify(NotifyState::Ready);
 
     signals.asked().await;
+    notify(NotifyState::Stopping);
     tracing::info!("stopping: work under way has {} s to end", options.drain.as_secs());
     stop.cancel();
     tasks.close();
@@ -221,6 +224,13 @@ fn announce(lines: &[String]) -> anyhow::Result<()> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .context("standard output")
+}
+
+/// Tells the service manager, if one started this and asked to be told.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager was not told: {error}");
+    }
 }
 
 /// SIGTERM and Ctrl-C.

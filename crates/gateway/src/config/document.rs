@@ -18,7 +18,10 @@ pub(super) fn show(settings: &Settings) -> String {
         None => "# There is no file: --config or DCAMS_CONFIG names one.\n".to_owned(),
     };
     if std::env::var_os(ring::VARIABLE).is_some() {
-        text.push_str(&format!("# The master keys are in the environment, {}.\n", ring::VARIABLE));
+        text.push_str(&format!(
+            "# The master keys are in the environment, {}.\n",
+            ring::VARIABLE
+        ));
     }
     text.push('\n');
     for Setting { key, values, source } in &settings.all {

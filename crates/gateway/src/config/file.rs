@@ -145,7 +145,9 @@ fn values(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String
         },
     };
     match values.iter().any(|value| value.contains(MASK)) {
-        true => Err(format!("{name}: the secret is needed, in place of which `config show` wrote {MASK}")),
+        true => Err(format!(
+            "{name}: the secret is needed, in place of which `config show` wrote {MASK}"
+        )),
         false => Ok(values),
     }
 }

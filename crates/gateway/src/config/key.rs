@@ -37,7 +37,10 @@ impl Key {
         let flag = arg
             .get_long()
             .filter(|flag| !arg.is_hide_set() && !["config", "help", "version"].contains(flag))?;
-        let known = matches!(arg.get_action(), ArgAction::Set | ArgAction::SetTrue | ArgAction::Append);
+        let known = matches!(
+            arg.get_action(),
+            ArgAction::Set | ArgAction::SetTrue | ArgAction::Append
+        );
         known.then(|| Self {
             arg: arg.clone(),
             name: flag.replace('-', "_"),

@@ -71,7 +71,10 @@ mod tests {
             ("postgres://app:hu@sh@a,b/d", "postgres://app:********@a,b/d"),
             ("postgres://app:hu/sh@h/d", "postgres://********"),
             ("postgres://app:hu?sh@h/d", "postgres://********"),
-            ("postgres://h/d?sslmode=verify-full", "postgres://h/d?sslmode=verify-full"),
+            (
+                "postgres://h/d?sslmode=verify-full",
+                "postgres://h/d?sslmode=verify-full",
+            ),
             (
                 "postgres://h/d?user=app&password=hush&sslPassword=hush#x",
                 "postgres://h/d?user=app&password=********&sslPassword=********",
