@@ -1,11 +1,6 @@
 //! What a supervisor, an orchestrator or a package needs of the program.
 
-use std::{
-    fs,
-    os::unix::net::UnixDatagram,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, os::unix::net::UnixDatagram, path::Path, time::Duration};
 
 use crate::support::{Backend, Gateway, program, run};
 
@@ -83,17 +78,43 @@ fn every_command_has_a_manual_page() {
     assert_eq!(printed, fs::read_to_string(pages.join("dcams-gateway.1")).unwrap());
 }
 
-/// The packages are made from these: one that is not there any more is seen here and not at the next release.
+/// What the packages configure is what the program takes.
 #[test]
-fn the_packages_name_files_and_commands_that_exist() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+fn the_configurations_of_the_packages_are_good() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().display().to_string();
+    fs::write(folder.path().join("store"), "postgres://dcams:hush@db.example/dcams\n").unwrap();
+    for name in ["config.toml", "kubernetes/config.toml"] {
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        let file = folder.path().join("config.toml");
+        fs::write(&file, text.replace("/run/secrets/dcams-gateway", &secrets)).unwrap();
+        let checked = run(program().args(["config", "check"]).arg(&file), "").ok();
+        assert!(checked.contains(" keys count"), "{name}: {checked}");
+    }
+}
+
+/// Supervisors are told to run what there is.
+#[test]
+fn the_commands_of_the_packages_are_those_of_the_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging");
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
-    // The commands by which containers and units start the program are such as it takes.
-    for (file, command) in [
-        ("packaging/Dockerfile", &["health", "--help"][..]),
-        ("packaging/dcams-gateway.service", &["serve", "--help"]),
-    ] {
-        assert!(read(file).contains(command[0]), "{file}");
-        run(Command::new(env!("CARGO_BIN_EXE_dcams-gateway")).args(command), "").ok();
+    let unit = read("dcams-gateway.service");
+    let of_unit = unit
+        .lines()
+        .filter(|line| line.starts_with("Exec"))
+        .filter_map(|line| line.split_once("/usr/bin/dcams-gateway "))
+        .map(|(_, arguments)| arguments.to_owned());
+    let image = read("Dockerfile");
+    let of_image = image
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("CMD ["))
+        .map(|words| words.trim_end_matches(']').replace(['"', ','], ""))
+        .map(|words| words.trim_start_matches("/usr/bin/dcams-gateway").trim().to_owned());
+    let commands: Vec<String> = of_unit.chain(of_image).collect();
+    assert_eq!(commands, ["config check", "serve", "health", "serve"]);
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        run(program().args(words).arg("--help"), "").ok();
     }
 }
