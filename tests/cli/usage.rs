@@ -251,7 +251,11 @@ fn bash_completes_commands_and_flags() {
 #[test]
 fn what_the_readme_says_of_a_setting_is_true() {
     let table = |page: &'static str, first: &'static str| -> Vec<Vec<&str>> {
-        let cells = |line: &'static str| line.split(" | ").map(|cell| cell.trim_matches(['|', '`', ' '])).collect();
+        let cells = |line: &'static str| {
+            line.split(" | ")
+                .map(|cell| cell.trim_matches(['|', '`', ' ']))
+                .collect()
+        };
         page.lines().filter(|line| line.starts_with(first)).map(cells).collect()
     };
     let settings = table(include_str!("../../CONFIGURATION.md"), "| `");

@@ -130,9 +130,15 @@ fn serve_and_the_other_commands_take_the_same_file() {
 fn what_is_wrong_with_a_file_is_one_line_that_names_it() {
     let folder = Folder::new();
     for (text, says) in [
-        ("\nrest_adr = \"127.0.0.1:1\"", "line 2: there is no key \"rest_adr\"; rest_addr may be meant"),
+        (
+            "\nrest_adr = \"127.0.0.1:1\"",
+            "line 2: there is no key \"rest_adr\"; rest_addr may be meant",
+        ),
         ("zzz = 1", "line 1: there is no key \"zzz\""),
-        ("[serve]\nrest_addr = \"127.0.0.1:1\"", "line 1: there is no key \"serve\""),
+        (
+            "[serve]\nrest_addr = \"127.0.0.1:1\"",
+            "line 1: there is no key \"serve\"",
+        ),
         // Flags that are for tests, or for the command line alone.
         ("webhook_lease = 1", "there is no key \"webhook_lease\""),
         ("config = \"c.toml\"", "there is no key \"config\""),
@@ -141,16 +147,32 @@ fn what_is_wrong_with_a_file_is_one_line_that_names_it() {
         ("demo = 1", "demo: true or false is needed"),
         ("trusted_proxy = \"10.0.0.1\"", "trusted_proxy: a list is needed"),
         ("trusted_proxy = [true]", "trusted_proxy: a list of texts is needed"),
-        ("trusted_proxy = [\"10.0.0.1\", \"10.0.0.0/8\"]", "trusted_proxy = \"10.0.0.0/8\": invalid IP address"),
+        (
+            "trusted_proxy = [\"10.0.0.1\", \"10.0.0.0/8\"]",
+            "trusted_proxy = \"10.0.0.0/8\": invalid IP address",
+        ),
         ("rest_addr = true", "rest_addr: a text or a number is needed"),
-        ("rest_addr = [\"127.0.0.1:1\"]", "rest_addr: a text or a number is needed"),
-        ("rest_addr = 8080", "line 1: rest_addr = \"8080\": invalid socket address"),
-        ("max_connections = 0", "max_connections = \"0\": a whole number from 1 to 1000000"),
+        (
+            "rest_addr = [\"127.0.0.1:1\"]",
+            "rest_addr: a text or a number is needed",
+        ),
+        (
+            "rest_addr = 8080",
+            "line 1: rest_addr = \"8080\": invalid socket address",
+        ),
+        (
+            "max_connections = 0",
+            "max_connections = \"0\": a whole number from 1 to 1000000",
+        ),
         ("max_connections = 1.5", "max_connections = \"1.5\": a whole number"),
-        ("log = \"loud\"", "log = \"loud\": one of error, warn, info, debug, trace is needed"),
+        (
+            "log = \"loud\"",
+            "log = \"loud\": one of error, warn, info, debug, trace is needed",
+        ),
         ("log = \"\"", "log = \"\": one of error"),
         ("demo = true\ndemo = false", "line 2: duplicate key"),
-        ("demo = true\n\nlog = info", "line 3: "),
+        ("demo = true\n\nlog = info", "a text stands in quotes"),
+        ("demo = true\n\nlog = warn", "line 3: string values must be quoted"),
         ("log = \"info", "line 1: "),
         ("store = \"sqlite://a\"\nstore_file = \"b\"", "only one can be used"),
         ("key_file = \"a\"\nkey_command = \"b\"", "only one can be used"),
@@ -167,7 +189,9 @@ fn what_is_wrong_with_a_file_is_one_line_that_names_it() {
     assert!(wrong.contains("absent.toml: No such file"), "{wrong}");
     let latin = folder.path("latin.toml");
     fs::write(&latin, b"log = \"\xe9\"").unwrap();
-    let wrong = folder.dcams(&["serve", "--config", &latin.display().to_string()]).fails(2);
+    let wrong = folder
+        .dcams(&["serve", "--config", &latin.display().to_string()])
+        .fails(2);
     assert!(wrong.contains("latin.toml: it is not UTF-8"), "{wrong}");
 }
 
@@ -177,8 +201,16 @@ fn what_cannot_go_together_is_refused_wherever_it_comes_from() {
     let upstream = folder.write("up.toml", "log = \"info\"\nupstream = \"http://127.0.0.1:1\"\n");
     let demo = folder.write("demo.toml", "demo = true\n");
     for (arguments, variable, place) in [
-        (&["serve", "--config", &upstream, "--demo"][..], None, "upstream is set in"),
-        (&["serve", "--config", &demo, "--upstream", "http://h:1"], None, "demo is set in"),
+        (
+            &["serve", "--config", &upstream, "--demo"][..],
+            None,
+            "upstream is set in",
+        ),
+        (
+            &["serve", "--config", &demo, "--upstream", "http://h:1"],
+            None,
+            "demo is set in",
+        ),
         (&["serve", "--config", &demo], Some("http://h:1"), "demo is set in"),
     ] {
         let mut command = folder.program();
@@ -193,9 +225,13 @@ fn what_cannot_go_together_is_refused_wherever_it_comes_from() {
     let wrong = folder.dcams(&["serve", "--config", &upstream, "--frobnicate"]).fails(2);
     assert!(wrong.contains("'--frobnicate'") && !wrong.contains(".toml"), "{wrong}");
     // A flag may be given once, and a key of the file does not count as one more.
-    let shown = folder.dcams(&["config", "show", "--config", &upstream, "--log", "warn"]).ok();
+    let shown = folder
+        .dcams(&["config", "show", "--config", &upstream, "--log", "warn"])
+        .ok();
     assert_eq!(line(&shown, "log"), "log = \"warn\"  # flag, --log");
-    folder.dcams(&["config", "show", "--log", "warn", "--log", "info"]).fails(2);
+    folder
+        .dcams(&["config", "show", "--log", "warn", "--log", "info"])
+        .fails(2);
 }
 
 #[test]
@@ -211,7 +247,11 @@ fn a_command_minds_its_own_keys_and_knows_the_others() {
     // A setting that a command shares with `serve`: the image is 1 KiB too large for it.
     let file = folder.write("c.toml", "document_limit = \"1KiB\"\n");
     folder.dcams(&["account", "create", "shop"]).ok();
-    fs::write(folder.path("front.jpg"), [&[0xff, 0xd8, 0xff][..], &[0; 2 * 1024]].concat()).unwrap();
+    fs::write(
+        folder.path("front.jpg"),
+        [&[0xff, 0xd8, 0xff][..], &[0; 2 * 1024]].concat(),
+    )
+    .unwrap();
     folder.write("a.csv", "email,front\na@example.com,front.jpg\n");
     let import = ["customer", "import", "a.csv", "--account", "shop"];
     let refused = folder.dcams(&[&import[..], &["--config", &file]].concat());
@@ -235,7 +275,10 @@ fn secrets_are_shown_nowhere() {
         line(&shown, "store"),
         "store = \"postgres://app:********@db.example/dcams?sslpassword=********\"  # file, line 1"
     );
-    assert_eq!(line(&shown, "key_command"), "key_command = \"********\"  # file, line 2");
+    assert_eq!(
+        line(&shown, "key_command"),
+        "key_command = \"********\"  # file, line 2"
+    );
     // Nor when something is wrong with them.
     for text in [
         SECRETS.replace("postgres://", "mysql://"),
@@ -280,14 +323,24 @@ fn a_check_says_each_thing_that_is_wrong() {
         "error: DCAMS_WEBHOOK_ALLOW_PRIVATE = \"perhaps\": ",
         "error: DCAMS_DRAIN = \"soon\": a whole number of seconds is needed",
         &format!("error: {file}, line 1: there is no key \"rest_adr\""),
+        &format!("error: {file}, line 2: log = \"loud\": one of"),
         &format!("error: {file}, line 3: demo: true or false is needed"),
         &format!("error: {file}, line 4: store: a store is sqlite://PATH"),
-        &format!("error: {file}, line 2: log = \"loud\": one of"),
     ];
     assert_eq!(lines.len(), said.len(), "{checked:?}");
     for (line, start) in lines.iter().zip(said) {
         assert!(line.starts_with(start), "{line}");
     }
+    // Everybody else says the first thing, and where the rest is found.
+    let wrong = folder.dcams(&["serve", "--config", &file]).fails(2);
+    assert!(
+        wrong.starts_with(&format!("{file}, line 1: there is no key")),
+        "{wrong}"
+    );
+    assert!(
+        wrong.ends_with("(and 3 more: `dcams-gateway config check` has them all)"),
+        "{wrong}"
+    );
 }
 
 /// What is right by itself, and still would not serve.
@@ -296,7 +349,10 @@ fn a_check_looks_at_what_serve_would_refuse() {
     let folder = Folder::new();
     folder.write("keys", "nonsense\n");
     for (text, says) in [
-        ("demo = true\nrest_addr = \"0.0.0.0:8080\"", "--demo serves on loopback only"),
+        (
+            "demo = true\nrest_addr = \"0.0.0.0:8080\"",
+            "--demo serves on loopback only",
+        ),
         ("upstream = \"ftp://h:1\"", "--upstream needs a URL"),
         ("key_file = \"absent\"", "the key file absent: No such file"),
         ("key_file = \"keys\"", "line 1"),
@@ -344,7 +400,10 @@ fn what_is_shown_can_be_used_as_a_file_and_shows_the_same() {
         "#rest_addr = ",
         "#writers = ",
     ] {
-        assert!(values(&shown).iter().any(|value| value.starts_with(part)), "{part}: {shown}");
+        assert!(
+            values(&shown).iter().any(|value| value.starts_with(part)),
+            "{part}: {shown}"
+        );
     }
     // But not with a mask in place of a secret.
     let secret = folder.write("secret.toml", SECRETS);
@@ -373,7 +432,11 @@ fn the_example_is_a_file_that_changes_nothing_and_names_every_key() {
         .collect();
     let file = folder.write("spoken.toml", &spoken.join("\n"));
     folder.dcams(&["config", "check", &file]).ok();
-    let named: Vec<&str> = example.lines().filter(is_default).map(|line| line.split(' ').next().unwrap()).collect();
+    let named: Vec<&str> = example
+        .lines()
+        .filter(is_default)
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
     let shown: Vec<&str> = plain
         .lines()
         .filter(|line| line.contains(" =") && line.starts_with('#') && !line.starts_with("# "))
@@ -433,7 +496,10 @@ fn the_url_of_the_store_may_be_in_a_file() {
     let folder = Folder::new();
     let bad = folder.write("bad", "mysql://u:hush@h/d");
     let wrong = folder.dcams(&["account", "list", "--store-file", &bad]).fails(1);
-    assert!(wrong.contains("a store is sqlite://PATH") && !wrong.contains("hush"), "{wrong}");
+    assert!(
+        wrong.contains("a store is sqlite://PATH") && !wrong.contains("hush"),
+        "{wrong}"
+    );
     fs::set_permissions(&bad, PermissionsExt::from_mode(0o644)).unwrap();
     let warned = folder.dcams(&["account", "list", "--store-file", &bad]);
     assert!(warned.err.contains("can be read by others"), "{warned:?}");

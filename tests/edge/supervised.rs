@@ -20,8 +20,13 @@ fn health_tells_whether_a_gateway_serves() {
     assert_eq!(asked.ok(), "ready\n");
     // No proxy stands between a supervisor and what it supervises.
     let mut command = program();
-    command.env("http_proxy", "http://127.0.0.1:1").env("HTTP_PROXY", "http://127.0.0.1:1");
-    assert_eq!(run(command.args(["health", "--ops-addr", &address]), "").ok(), "ready\n");
+    command
+        .env("http_proxy", "http://127.0.0.1:1")
+        .env("HTTP_PROXY", "http://127.0.0.1:1");
+    assert_eq!(
+        run(command.args(["health", "--ops-addr", &address]), "").ok(),
+        "ready\n"
+    );
     gateway.stop().ok();
     let wrong = health(&["--ops-addr", &address]).fails(1);
     assert!(wrong.contains(&address), "{wrong}");

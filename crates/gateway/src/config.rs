@@ -63,7 +63,8 @@ enum Source {
 pub(crate) enum Wrong {
     /// What is wrong with the command line or a variable; or it asks for help. And what to add to that about the file.
     CommandLine(clap::Error, String),
-    /// What is wrong with the file or, if it is to be checked, the environment: a line for each thing.
+    /// What is wrong with the file or, if it is to be checked, the environment. A check has a line for each thing, and
+    /// everybody else has one.
     Configuration(Vec<String>),
 }
 
@@ -94,20 +95,21 @@ pub(crate) fn load(command: &Command, arguments: &[OsString]) -> Result<Loaded, 
     }
     let path = chosen.file();
     let file = path.as_deref().map(|path| File::read(path, &keys));
-    let (file, wrong) = file.unwrap_or_default();
-    faults.extend(wrong);
+    let (file, mut wrong) = file.unwrap_or_default();
     let relevant = keys.iter().filter_map(|key| Some((key, key.within(chosen.command)?)));
     let mut added = Vec::new();
     for (key, arg) in relevant.clone() {
-        faults.extend(file.faults(key, &judge));
+        wrong.extend(file.faults(key, &judge));
         if let Some(entry) = file.entry(&key.name)
             && !is_given(chosen.matches, arg)
         {
             added.push((key, entry));
         }
     }
+    faults.extend(file.lines(wrong));
     if !faults.is_empty() {
-        return Err(Wrong::Configuration(faults));
+        let said = if chosen.is_check() { faults } else { first_of(faults) };
+        return Err(Wrong::Configuration(said));
     }
 
     let mut all = arguments.to_vec();
@@ -133,6 +135,16 @@ pub(crate) fn load(command: &Command, arguments: &[OsString]) -> Result<Loaded, 
         matches,
         settings: Settings { file: path, all },
     })
+}
+
+/// The first thing that is wrong, and where the others are found.
+fn first_of(faults: Vec<String>) -> Vec<String> {
+    let more = faults.len().saturating_sub(1);
+    let line = |fault| match more {
+        0 => fault,
+        _ => format!("{fault} (and {more} more: `dcams-gateway config check` has them all)"),
+    };
+    faults.into_iter().take(1).map(line).collect()
 }
 
 /// Which lines of the file an error is about, so that nobody looks for them on the command line.

@@ -30,6 +30,14 @@ pub(crate) struct File {
     pub(crate) entries: Vec<Entry>,
 }
 
+/// Something that is wrong.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// From 1; 0 when it is about the whole file.
+    line: usize,
+    what: String,
+}
+
 /// A key and its value.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -41,22 +49,22 @@ pub(crate) struct Entry {
 }
 
 impl File {
-    /// Reads a file, and says what is wrong with it: a line for each thing. No value that may hold a secret is in them.
-    pub(crate) fn read(path: &Path, keys: &[Key]) -> (Self, Vec<String>) {
+    /// Reads a file, and says what is wrong with it. No value that may hold a secret is in that.
+    pub(crate) fn read(path: &Path, keys: &[Key]) -> (Self, Vec<Fault>) {
         let mut file = Self {
             path: path.to_owned(),
             entries: Vec::new(),
         };
         let text = match content(path) {
             Ok(text) => text,
-            Err(error) => return (file, vec![format!("the configuration {}: {error}", path.display())]),
+            Err(what) => return (file, vec![Fault { line: 0, what }]),
         };
         let line = |at: usize| text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
         let (table, errors) = DeTable::parse_recoverable(&text);
         if !errors.is_empty() {
-            let faults = errors.iter().map(|error| {
-                let line = error.span().map_or(1, |span| line(span.start));
-                format!("{}, line {line}: {}", path.display(), error.message())
+            let faults = errors.iter().map(|error| Fault {
+                line: error.span().map_or(1, |span| line(span.start)),
+                what: syntax(error.message()),
             });
             return (file, faults.collect());
         }
@@ -73,7 +81,7 @@ impl File {
                     line,
                     values,
                 }),
-                Err(fault) => faults.push(format!("{}, line {line}: {fault}", path.display())),
+                Err(what) => faults.push(Fault { line, what }),
             }
         }
         (file, faults)
@@ -84,21 +92,32 @@ impl File {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// Says what is wrong with a value, if anything is.
-    pub(crate) fn faults(&self, key: &Key, judge: &Judge) -> Vec<String> {
+    /// Says what is wrong with the values of a key, if anything is.
+    pub(crate) fn faults(&self, key: &Key, judge: &Judge) -> Vec<Fault> {
         let Some(entry) = self.entry(&key.name) else {
             return Vec::new();
         };
         let fault = |value: &String| {
             let why = judge.fault(key, value)?;
             let Entry { name, line, .. } = entry;
-            let path = self.path.display();
-            Some(match is_quotable(key, value) {
-                true => format!("{path}, line {line}: {name} = {value:?}: {why}"),
-                false => format!("{path}, line {line}: {name}: {why}"),
-            })
+            let what = match is_quotable(key, value) {
+                true => format!("{name} = {value:?}: {why}"),
+                false => format!("{name}: {why}"),
+            };
+            Some(Fault { line: *line, what })
         };
         entry.values.iter().filter_map(fault).collect()
+    }
+
+    /// What is wrong, in the order of the file, in a line for each thing.
+    pub(crate) fn lines(&self, mut faults: Vec<Fault>) -> Vec<String> {
+        let path = self.path.display();
+        faults.sort_by_key(|fault| fault.line);
+        let line = |fault: Fault| match fault.line {
+            0 => format!("the configuration {path}: {}", fault.what),
+            line => format!("{path}, line {line}: {}", fault.what),
+        };
+        faults.into_iter().map(line).collect()
     }
 }
 
@@ -112,6 +131,20 @@ fn content(path: &Path) -> Result<String, String> {
         return Err(format!("it has more than {MOST} bytes"));
     }
     String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// What the parser says. It takes a word without quotes for the beginning of another kind of value.
+fn syntax(message: &str) -> String {
+    let may_be_a_word = [
+        "invalid float",
+        "invalid boolean",
+        "invalid integer",
+        "invalid datetime",
+    ];
+    match may_be_a_word.iter().any(|start| message.starts_with(start)) {
+        true => format!("{message}; a text stands in quotes"),
+        false => message.to_owned(),
+    }
 }
 
 /// Says that there is no such key, and which one may be meant.
