@@ -252,8 +252,9 @@ fn bash_completes_commands_and_flags() {
 fn what_the_readme_says_of_a_setting_is_true() {
     let table = |page: &'static str, first: &'static str| -> Vec<Vec<&str>> {
         let cells = |line: &'static str| {
-            line.split(" | ")
-                .map(|cell| cell.trim_matches(['|', '`', ' ']))
+            line.split('|')
+                .skip(1)
+                .map(|cell| cell.trim().trim_matches('`'))
                 .collect()
         };
         page.lines().filter(|line| line.starts_with(first)).map(cells).collect()
@@ -262,7 +263,7 @@ fn what_the_readme_says_of_a_setting_is_true() {
     let rows = table(include_str!("../../README.md"), "| `--");
     assert!(rows.len() > 10, "{rows:?}");
     for row in rows {
-        let [flag, variable, default, _] = row[..] else {
+        let [flag, variable, default, ..] = row[..] else {
             panic!("{row:?}");
         };
         if flag == "--config" {

@@ -398,7 +398,7 @@ fn what_is_shown_can_be_used_as_a_file_and_shows_the_same() {
         "streams = 3",
         "key_file = 17",
         "#rest_addr = ",
-        "#writers = ",
+        "#writers =",
     ] {
         assert!(
             values(&shown).iter().any(|value| value.starts_with(part)),

@@ -366,7 +366,7 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
 /// Writes the manual pages into a folder, or prints the first one.
 pub(crate) fn man(folder: Option<PathBuf>) -> anyhow::Result<()> {
     let Some(folder) = folder else {
-        return clap_mangen::Man::new(Cli::command())
+        return clap_mangen::Man::new(Cli::command().disable_help_subcommand(true))
             .render(&mut io::stdout())
             .context("standard output");
     };
