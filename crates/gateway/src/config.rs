@@ -296,3 +296,115 @@ fn good(settings: &Settings) -> String {
         (None, _) => "the environment is good; no file is named".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, ArgAction, builder::BoolValueParser};
+
+    use super::*;
+
+    /// A program with what ours has and may have one day.
+    fn command() -> Command {
+        let serve = Command::new("serve").args([
+            Arg::new("cert").long("tls-cert").requires("key"),
+            Arg::new("key").long("tls-key").requires("cert").conflicts_with("plain"),
+            Arg::new("plain").long("plain").action(ArgAction::SetTrue),
+            Arg::new("needed").long("needed").required(true),
+            Arg::new("on")
+                .long("on")
+                .value_parser(BoolValueParser::new())
+                .default_value("true"),
+            Arg::new("list").long("list").action(ArgAction::Append),
+            Arg::new("ratio").long("ratio").value_parser(clap::value_parser!(f64)),
+        ]);
+        let config = Arg::new("config")
+            .long("config")
+            .global(true)
+            .value_parser(clap::value_parser!(PathBuf));
+        Command::new("program").arg(config).subcommand(serve)
+    }
+
+    /// What the keys are with this file and these flags, or the line that says what is wrong.
+    fn load_with(text: &str, flags: &str) -> Result<Vec<(String, String)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, text).unwrap();
+        let line = format!("program --config {} serve {flags}", file.display());
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        match load(&command(), &words) {
+            Ok(loaded) => {
+                let given = loaded
+                    .settings
+                    .all
+                    .into_iter()
+                    .filter(|setting| setting.source != Source::Default);
+                Ok(given
+                    .map(|setting| (setting.key.name, setting.values.join(",")))
+                    .collect())
+            }
+            Err(Wrong::CommandLine(error, places)) => {
+                let text = error.to_string();
+                Err(format!("{}{places}", text.split("\n\n").next().unwrap()))
+            }
+            Err(Wrong::Configuration(faults)) => Err(faults.join("\n")),
+        }
+    }
+
+    #[test]
+    fn what_goes_only_together_may_be_said_in_two_places() {
+        let good = |text, flags| {
+            load_with(text, flags)
+                .unwrap()
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            good("needed = 1\ntls_key = \"k\"", "--tls-cert c"),
+            ["tls_cert", "tls_key", "needed"]
+        );
+        assert_eq!(
+            good("tls_cert = \"c\"", "--tls-key k --needed 1"),
+            ["tls_cert", "tls_key", "needed"]
+        );
+        let wrong = load_with("needed = 1\n\ntls_key = \"k\"", "").unwrap_err();
+        assert!(wrong.contains("--tls-cert <cert>"), "{wrong}");
+        let wrong = load_with("needed = 1\ntls_cert = \"c\"\ntls_key = \"k\"", "--plain").unwrap_err();
+        assert!(wrong.contains("cannot be used with"), "{wrong}");
+        assert!(
+            wrong.contains("; tls_key is set in ") && wrong.ends_with("c.toml, line 3"),
+            "{wrong}"
+        );
+        assert!(load_with("", "").unwrap_err().contains("--needed"));
+    }
+
+    #[test]
+    fn values_of_every_kind_come_through() {
+        let text = "needed = \"--plain -- x\"\non = false\nplain = false\nlist = [\"a b\", 7]\nratio = 1_0.50\n";
+        let loaded = load_with(text, "").unwrap();
+        let values = [
+            ("plain", "false"),
+            ("needed", "--plain -- x"),
+            ("on", "false"),
+            ("list", "a b,7"),
+            ("ratio", "10.50"),
+        ];
+        let expected: Vec<_> = values
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(loaded, expected);
+        // What stands behind -- is no flag, and what is added is none of it.
+        assert!(load_with("needed = 1", "-- x").unwrap_err().contains("'x'"));
+        // A list is not added to.
+        let loaded = load_with(text, "--list c --plain --on true").unwrap();
+        assert!(loaded.contains(&("list".to_owned(), "c".to_owned())), "{loaded:?}");
+        assert!(loaded.contains(&("plain".to_owned(), "true".to_owned())), "{loaded:?}");
+        assert!(loaded.contains(&("on".to_owned(), "true".to_owned())), "{loaded:?}");
+        assert!(
+            load_with("needed = 1\nratio = 2099-01-01", "")
+                .unwrap_err()
+                .contains("line 2: ratio: a text")
+        );
+    }
+}
