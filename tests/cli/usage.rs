@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 36] = [
+    let commands: [&[&str]; 43] = [
         &[],
         &["serve"],
         &["account"],
@@ -48,7 +48,14 @@ fn the_help_of_every_command_is_as_agreed() {
         &["openapi"],
         &["store"],
         &["store", "copy"],
+        &["config"],
+        &["config", "check"],
+        &["config", "show"],
+        &["config", "example"],
+        &["config", "reference"],
+        &["health"],
         &["completions"],
+        &["man"],
     ];
     let mut text = String::new();
     for command in commands {
@@ -76,10 +83,14 @@ fn no_command_is_left_out_of_the_help() {
                 "feed",
                 "openapi",
                 "store",
+                "config",
+                "health",
                 "completions",
+                "man",
             ][..],
         ),
         (&["store"], &["copy"]),
+        (&["config"], &["check", "show", "example", "reference"]),
         (&["account"], &["create", "list", "disable", "enable", "set-password"]),
         (
             &["customer"],
@@ -236,37 +247,35 @@ fn bash_completes_commands_and_flags() {
     assert_eq!(complete("dcams-gateway serve --rest"), "--rest-addr\n");
 }
 
+/// Of the settings it has the most important ones; CONFIGURATION.md has all.
 #[test]
-fn the_readme_lists_every_setting_with_its_variable_and_default() {
-    // One line for each flag, however the help is wrapped.
-    let help = dcams(&["serve", "--help"]).ok().replace("-h, --help", "");
-    let flags = help
-        .split("      --")
-        .skip(1)
-        .map(|flag| flag.split_whitespace().collect::<Vec<_>>().join(" "));
-    let rows: Vec<Vec<&str>> = include_str!("../../README.md")
-        .lines()
-        .filter(|line| line.starts_with("| `--"))
-        .map(|line| {
+fn what_the_readme_says_of_a_setting_is_true() {
+    let table = |page: &'static str, first: &'static str| -> Vec<Vec<&str>> {
+        let cells = |line: &'static str| {
             line.split('|')
-                .map(|cell| cell.trim().trim_matches('`'))
                 .skip(1)
+                .map(|cell| cell.trim().trim_matches('`'))
                 .collect()
-        })
-        .collect();
-    let mut count = 0;
-    for flag in flags {
-        let within = |label: &str| Some(flag.split_once(label)?.1.split([']', '=']).next().unwrap().trim());
-        let name = format!("--{}", flag.split(' ').next().unwrap());
-        let row = rows
-            .iter()
-            .find(|row| row[0] == name)
-            .unwrap_or_else(|| panic!("{name} is missing"));
-        assert_eq!(row[1], within("[env:").unwrap_or_default(), "{name}");
-        if let Some(default) = within("[default:") {
-            assert_eq!(row[2], default, "{name}");
+        };
+        page.lines().filter(|line| line.starts_with(first)).map(cells).collect()
+    };
+    let settings = table(include_str!("../../CONFIGURATION.md"), "| `");
+    let rows = table(include_str!("../../README.md"), "| `--");
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let [flag, variable, default, ..] = row[..] else {
+            panic!("{row:?}");
+        };
+        if flag == "--config" {
+            assert_eq!((variable, default), ("DCAMS_CONFIG", ""));
+            continue;
         }
-        count += 1;
+        let setting = settings.iter().find(|setting| setting[1] == flag);
+        let setting = setting.unwrap_or_else(|| panic!("{flag} is no setting"));
+        assert_eq!(variable, setting[2], "{flag}");
+        // Where the default depends on something, the text says so.
+        if !setting[3].is_empty() {
+            assert_eq!(default, setting[3], "{flag}");
+        }
     }
-    assert_eq!(rows.len(), count, "the README has a setting that is none");
 }

@@ -142,6 +142,11 @@ impl Gateway {
         Self::spawn(program().args(["serve", "--upstream", upstream]).args(arguments))
     }
 
+    /// Starts `serve` as a file of configuration says, but for its addresses.
+    pub fn configured(config: &str) -> Self {
+        Self::spawn(program().args(["serve", "--config", config, "--grpc-addr", "127.0.0.1:0"]))
+    }
+
     fn spawn(command: &mut Command) -> Self {
         Self::spawn_heard(command, true)
     }

@@ -31,7 +31,7 @@ pub(crate) async fn run(location: &StoreOptions, command: AuditCommand) -> anyho
             let rows = round(&location.open()?, true).await?;
             say!("{rows} rows are sealed that were not before")
         }
-        AuditCommand::Verify(options) => verify(location.location.clone(), options).await,
+        AuditCommand::Verify(options) => verify(location.location()?, options).await,
     }
 }
 

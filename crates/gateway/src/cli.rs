@@ -1,6 +1,7 @@
 //! The command line: every command, flag and environment variable there is.
 
 mod commands;
+mod config;
 mod limits;
 mod serve;
 mod telemetry;
@@ -15,13 +16,17 @@ use std::{
 
 use anyhow::Context;
 use clap::{
-    Args, CommandFactory, Parser, Subcommand, ValueEnum,
-    error::{ContextValue, ErrorKind},
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
 };
+use secrecy::ExposeSecret;
 use store::{Keys, Location, Migrate, Store};
 
-pub(crate) use self::{commands::*, limits::*, serve::*, tls::*};
-use crate::ring::{Source, VARIABLE};
+pub(crate) use self::{commands::*, config::*, limits::*, serve::*, tls::*};
+use crate::{
+    config::{self as configuration, Settings, Wrong},
+    ring::{self, Source, VARIABLE},
+};
 
 /// What the options of every command stand under.
 const GLOBAL: &str = "Options of every command";
@@ -31,11 +36,16 @@ const GLOBAL: &str = "Options of every command";
 #[command(name = "dcams-gateway", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
+    config: ConfigOptions,
+    #[command(flatten)]
     pub(crate) store: StoreOptions,
     #[command(flatten)]
     pub(crate) log: LogOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Where all that comes from.
+    #[arg(skip)]
+    pub(crate) settings: Settings,
 }
 
 /// Where the data is.
@@ -51,7 +61,16 @@ pub(crate) struct StoreOptions {
         help_heading = GLOBAL,
         global = true
     )]
-    pub(crate) location: Location,
+    url: Location,
+    /// The file that holds the URL of the store, so that its password stands in no other place
+    #[arg(
+        long,
+        env = "DCAMS_STORE_FILE",
+        value_name = "PATH",
+        help_heading = GLOBAL,
+        global = true
+    )]
+    store_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keys: KeyOptions,
 }
@@ -158,57 +177,122 @@ pub(crate) enum Command {
     /// Manage whole stores
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask a gateway on this machine whether it serves; ends with 0 if it does, and with 1 if not
+    Health(HealthOptions),
     /// Print the completions of a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command
+    Man {
+        /// The folder to write them into, which is made if need be; without it the first page is printed
+        folder: Option<PathBuf>,
+    },
 }
 
 impl Cli {
-    /// Reads the command line. What is wrong with it is said in one line.
+    /// Reads the command line, the environment and the file of the configuration. What is wrong with them is said in one
+    /// line; `config check` has one for each thing.
     pub(crate) fn read() -> Result<Self, ExitCode> {
-        let cli = Self::try_parse().map_err(|error| match error.kind() {
+        let mut command = Self::command();
+        let arguments: Vec<_> = std::env::args_os().collect();
+        let loaded = match configuration::load(&command, &arguments) {
+            Ok(loaded) => loaded,
+            Err(wrong) => return Err(say_wrong(&command, wrong)),
+        };
+        let cli = Self::from_arg_matches(&loaded.matches);
+        let cli = cli.map_err(|error| usage(&error.format(&mut command).to_string(), ""))?;
+        let cli = Self {
+            settings: loaded.settings,
+            ..cli
+        };
+        // clap sees no conflict between an option before the command and one behind it, nor with what is no option.
+        if cli.store.keys.sources().len() > 1 {
+            return Err(usage(
+                &format!(
+                    "error: of --key-file, --key-command and the variables {VARIABLE}, DCAMS_KEY_FILE and \
+                     DCAMS_KEY_COMMAND only one can be used"
+                ),
+                "",
+            ));
+        }
+        if cli.settings.is_given("store") && cli.settings.is_given("store_file") {
+            return Err(usage(
+                "error: of --store, --store-file and the variables DCAMS_STORE and DCAMS_STORE_FILE only one can be used",
+                "",
+            ));
+        }
+        Ok(cli)
+    }
+}
+
+/// Says why the command line or the configuration was not read, or helps, and gives the exit code for that.
+fn say_wrong(command: &clap::Command, wrong: Wrong) -> ExitCode {
+    match wrong {
+        Wrong::CommandLine(error, places) => match error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 let _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
-            _ => usage(&without_urls(&error)),
-        })?;
-        // clap sees no conflict between an option before the command and one behind it, nor with what is no option.
-        match cli.store.keys.sources().len() {
-            0 | 1 => Ok(cli),
-            _ => Err(usage(&format!(
-                "error: of --key-file, --key-command and the variables {VARIABLE}, DCAMS_KEY_FILE and DCAMS_KEY_COMMAND \
-                 only one can be used"
-            ))),
+            _ => usage(&without_secrets(command, &error), &places),
+        },
+        Wrong::Configuration(faults) => {
+            for fault in faults {
+                eprintln!("error: {fault}");
+            }
+            ExitCode::from(2)
         }
     }
 }
 
-/// What clap says, without the URLs that it quotes: they may hold a password.
-fn without_urls(error: &clap::Error) -> String {
+/// What clap says, without the values that it quotes where they may hold a secret: URLs, and what is not shown of the
+/// environment.
+fn without_secrets(command: &clap::Command, error: &clap::Error) -> String {
+    let is_secret = match error.get(ContextKind::InvalidArg) {
+        // As clap writes it: `--flag <VALUE>`.
+        Some(ContextValue::String(arg)) => hides(command, arg.split(' ').next().unwrap_or_default()),
+        _ => false,
+    };
     let mut text = error.to_string();
-    for (_, value) in error.context() {
-        if let ContextValue::String(value) = value
-            && value.contains("//")
-        {
-            // clap writes a value in either form, and quotes it.
-            text = text
-                .replace(&format!("{value:?}"), "'URL'")
-                .replace(&format!("'{value}'"), "'URL'");
-        }
+    for (kind, value) in error.context() {
+        let quoted = if let ContextValue::String(value) = value {
+            value
+        } else {
+            continue;
+        };
+        let stands = match quoted.contains("//") {
+            true => "'URL'",
+            false if is_secret && kind == ContextKind::InvalidValue && !quoted.is_empty() => "'...'",
+            false => continue,
+        };
+        // clap writes a value in either form, and quotes it.
+        text = text
+            .replace(&format!("{quoted:?}"), stands)
+            .replace(&format!("'{quoted}'"), stands);
     }
     text
 }
 
+/// Whether a flag of a command, or of one below it, is one whose values are not shown.
+fn hides(command: &clap::Command, flag: &str) -> bool {
+    let name = flag.trim_start_matches('-');
+    let own = command
+        .get_arguments()
+        .any(|arg| arg.is_hide_env_values_set() && arg.get_long() == Some(name));
+    own || command.get_subcommands().any(|below| hides(below, flag))
+}
+
 /// Says what is wrong with the command line, in one line, and gives the exit code for that.
-fn usage(text: &str) -> ExitCode {
+fn usage(text: &str, places: &str) -> ExitCode {
     let what = text.split("\n\n").next().unwrap_or_default();
     let line = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    eprintln!("{line} (see --help)");
+    eprintln!("{line}{places} (see --help)");
     ExitCode::from(2)
 }
 
@@ -220,17 +304,31 @@ impl StoreOptions {
 
     /// Opens the store.
     pub(crate) fn open_with(&self, migrate: Migrate, settings: &store::Settings) -> anyhow::Result<Store> {
-        let keys = self.keys.load()?;
-        Store::open(&self.location, migrate, settings, keys.as_ref())
-            .with_context(|| format!("the store {}", self.location))
+        if let Some(path) = &self.store_file {
+            ring::warn_if_shared("store file", path);
+        }
+        let (location, keys) = (self.location()?, self.keys.load()?);
+        Store::open(&location, migrate, settings, keys.as_ref()).with_context(|| format!("the store {location}"))
+    }
+
+    /// Where the store is. A file that holds the URL is read now.
+    pub(crate) fn location(&self) -> anyhow::Result<Location> {
+        let Some(path) = &self.store_file else {
+            return Ok(self.url.clone());
+        };
+        let content = ring::read_secret("store file", path)?;
+        let url = content.expose_secret().trim();
+        url.parse()
+            .with_context(|| format!("the store file {}", path.display()))
     }
 
     /// Brings the schema up to date, or only looks whether it is.
     pub(crate) fn migrate(&self, check: bool) -> anyhow::Result<()> {
         let migrate = if check { Migrate::Check } else { Migrate::Auto };
-        Store::migrate(&self.location, migrate, &store::Settings::default())
-            .with_context(|| format!("the store {}", self.location))?;
-        say!("the schema of {} is up to date", self.location)
+        let location = self.location()?;
+        Store::migrate(&location, migrate, &store::Settings::default())
+            .with_context(|| format!("the store {location}"))?;
+        say!("the schema of {location} is up to date")
     }
 }
 
@@ -266,6 +364,18 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let script = String::from_utf8(script).context("the completions")?;
     let script = script.replace("dcams__subcmd__gateway", "dcams__gateway");
     io::stdout().write_all(script.as_bytes()).context("standard output")
+}
+
+/// Writes the manual pages into a folder, or prints the first one.
+pub(crate) fn man(folder: Option<PathBuf>) -> anyhow::Result<()> {
+    let Some(folder) = folder else {
+        return clap_mangen::Man::new(Cli::command().disable_help_subcommand(true))
+            .render(&mut io::stdout())
+            .context("standard output");
+    };
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder))
+        .with_context(|| folder.display().to_string())
 }
 
 #[cfg(test)]

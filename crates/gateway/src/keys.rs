@@ -58,7 +58,8 @@ async fn convert(
 ) -> anyhow::Result<u64> {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")?;
     let bar = ProgressBar::no_length().with_style(style).with_message(what);
-    let (place, keys) = (location.location.clone(), keys.clone());
+    let (place, keys) = (location.location()?, keys.clone());
+    let shown = place.to_string();
     let converted = tokio::task::spawn_blocking(move || {
         let mut encryption = Encryption::open(&place, &Settings::default(), &keys)?;
         let converted = how(&mut encryption, &mut |progress| {
@@ -68,7 +69,5 @@ async fn convert(
         bar.finish_and_clear();
         converted
     });
-    converted
-        .await?
-        .with_context(|| format!("the store {}", location.location))
+    converted.await?.with_context(|| format!("the store {shown}"))
 }

@@ -13,12 +13,14 @@ mod audit;
 mod background;
 mod cli;
 mod columns;
+mod config;
 mod copy;
 mod customer;
 mod demo;
 mod docs;
 mod export;
 mod feed;
+mod health;
 mod history;
 mod housekeeping;
 mod import;
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let writing = match cli.command {
         Command::Serve(_) => Writing::Behind,
         _ => Writing::AtOnce,
@@ -80,8 +82,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
             Command::Store(command) => copy::run(&command),
+            Command::Config(command) => return config::run(&cli.store, &cli.settings, command),
+            Command::Health(options) => health::run(&options).await,
             Command::Completions { shell } => cli::completions(shell),
-        }
+            Command::Man { folder } => cli::man(folder),
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 

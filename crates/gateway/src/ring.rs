@@ -45,7 +45,7 @@ impl Source {
     /// Reads the master keys.
     pub(crate) fn load(self) -> anyhow::Result<Keys> {
         if let Self::File(path) = &self {
-            warn_if_shared(path);
+            warn_if_shared("key file", path);
         }
         Ok(Keys::load(move || self.read())?)
     }
@@ -68,10 +68,7 @@ impl Source {
     /// What is there, unchecked. An error does not quote it.
     fn read(&self) -> Result<SecretString, String> {
         match self {
-            Self::File(path) => {
-                let content = File::open(path).and_then(read_all);
-                content.map_err(|error| format!("the key file {}: {error}", path.display()))
-            }
+            Self::File(path) => read_file("key file", path),
             Self::Variable => std::env::var(VARIABLE)
                 .map(SecretString::from)
                 .map_err(|_| format!("{VARIABLE} is not text")),
@@ -80,14 +77,24 @@ impl Source {
     }
 }
 
-/// Says so when others can read a file of keys.
-fn warn_if_shared(path: &Path) {
+/// Reads a file that holds a secret. An error does not quote it.
+pub(crate) fn read_secret(what: &str, path: &Path) -> anyhow::Result<SecretString> {
+    read_file(what, path).map_err(anyhow::Error::msg)
+}
+
+fn read_file(what: &str, path: &Path) -> Result<SecretString, String> {
+    let content = File::open(path).and_then(read_all);
+    content.map_err(|error| format!("the {what} {}: {error}", path.display()))
+}
+
+/// Says so when others can read a file that holds a secret.
+pub(crate) fn warn_if_shared(what: &str, path: &Path) {
     if let Ok(about) = path.metadata()
         && about.is_file()
         && about.permissions().mode() & 0o077 != 0
     {
         tracing::warn!(
-            "the key file {} can be read by others: run `chmod 600` on it",
+            "the {what} {} can be read by others: run `chmod 600` on it",
             path.display()
         );
     }

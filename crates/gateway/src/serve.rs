@@ -7,6 +7,7 @@ use credentials::Credentials;
 use grpc::{Readiness, StreamSettings};
 use proto::{RequestLog, Traces};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use store::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,16 +31,10 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Serves until a signal asks to stop.
-pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>, log: Log) -> anyhow::Result<()> {
+pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Log) -> anyhow::Result<()> {
     // First of all: a signal that comes while the rest starts must not be lost.
     let mut signals = Signals::new()?;
-    if options.demo {
-        refuse_public(&options)?;
-    }
-    options.tls.check_address("REST", options.rest_addr)?;
-    if options.upstream.is_none() {
-        options.tls.check_address("gRPC", options.grpc_addr)?;
-    }
+    check(&options)?;
     let largest = rest_settings(&options).document_body_limit;
     if options.document_budget < largest {
         tracing::warn!(
@@ -105,12 +100,12 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>, log:
         None => {
             let grpc = bind("gRPC", options.grpc_addr, Protocol::Http2).await?;
             let grpc = with_tls(grpc, Protocol::Http2, "grpc");
-            let store = location.open_with(options.migrate, &store_settings(&options))?;
+            let store = place.open_with(options.migrate, &store_settings(&options))?;
             lines.push(match configs.is_some() {
                 true => format!("gRPC   https://{}", grpc.address()?),
                 false => format!("gRPC   {}", grpc.address()?),
             });
-            lines.push(format!("store  {}", location.location));
+            lines.push(format!("store  {}", place.location()?));
             if !store.is_encrypted() {
                 tracing::warn!(
                     "personal data is stored in clear text; to change that: `dcams-gateway keys generate` prints a key, \
@@ -155,9 +150,11 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>, log:
     let ops_stop = Stop::default();
     let ops = tokio::spawn(ops.serve(ops::router(ready, observed, openapi), ops_stop.clone()));
     announce(&lines)?;
+    notify(NotifyState::Ready);
 
     signals.asked().await;
-    // First of all it says that it is not ready.
+    notify(NotifyState::Stopping);
+    // Before all else it says that it is not ready.
     stop.announced.cancel();
     let (delay, drain) = (options.drain_delay, options.drain);
     if !delay.is_zero() {
@@ -270,6 +267,23 @@ fn allow_descriptors(limits: &ConnectionLimits) {
     }
 }
 
+/// What would keep it from serving whatever else is there; `config check` says so too.
+pub(crate) fn check(options: &ServeOptions) -> anyhow::Result<()> {
+    if options.demo {
+        refuse_public(options)?;
+    }
+    options.tls.check_address("REST", options.rest_addr)?;
+    match &options.upstream {
+        Some(uri) => endpoint(uri, options).map(drop)?,
+        None => options.tls.check_address("gRPC", options.grpc_addr)?,
+    }
+    // That the files of TLS are fit for use.
+    if let Some(faces) = tls::Faces::of(&options.tls) {
+        tls::load(faces).context("TLS")?;
+    }
+    Ok(())
+}
+
 /// A demo has a password that everybody knows.
 fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
     for address in [options.rest_addr, options.grpc_addr, options.ops_addr] {
@@ -281,13 +295,8 @@ fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
 }
 
 /// A channel to the gRPC face of another process, which need not be there yet. `tasks` get what reads its certificates
-/// anew.
-fn connect(
-    uri: &http::Uri,
-    options: &ServeOptions,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
-) -> anyhow::Result<Channel> {
+/// Where the gRPC face of another process is, and whether it speaks TLS.
+fn endpoint(uri: &http::Uri, options: &ServeOptions) -> anyhow::Result<(Endpoint, bool)> {
     // A password in it would be printed with it; whose calls they are, each request says itself.
     let plain = uri
         .authority()
@@ -300,20 +309,32 @@ fn connect(
     let (Some(with_tls), true, "" | "/") = (with_tls, plain, uri.path()) else {
         bail!("--upstream needs a URL of the form https://HOST:PORT or http://HOST:PORT");
     };
+    options.tls.check_upstream(uri)?;
+    let certificates = &options.upstream_tls;
+    if !with_tls && (certificates.upstream_ca.is_some() || certificates.upstream_cert.is_some()) {
+        bail!("--upstream-ca and --upstream-cert need an --upstream of https");
+    }
     let endpoint = Endpoint::from(uri.clone())
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
-    options.tls.check_upstream(uri)?;
-    let certificates = &options.upstream_tls;
+    Ok((endpoint, with_tls))
+}
+
+/// anew.
+fn connect(
+    uri: &http::Uri,
+    options: &ServeOptions,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> anyhow::Result<Channel> {
+    let (endpoint, with_tls) = endpoint(uri, options)?;
     if !with_tls {
-        if certificates.upstream_ca.is_some() || certificates.upstream_cert.is_some() {
-            bail!("--upstream-ca and --upstream-cert need an --upstream of https");
-        }
         return Ok(endpoint.connect_lazy());
     }
-    let (followed, config) = tls::load(tls::Upstream::of(certificates)).context("TLS to the upstream")?;
+    let certificates = tls::Upstream::of(&options.upstream_tls);
+    let (followed, config) = tls::load(certificates).context("TLS to the upstream")?;
     tasks.spawn(followed.follow(stop));
     Ok(endpoint.connect_with_connector_lazy(tls::Connector::new(config)))
 }
@@ -330,6 +351,13 @@ fn announce(lines: &[String]) -> anyhow::Result<()> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .context("standard output")
+}
+
+/// Tells the service manager, if one started this and asked to be told.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager was not told: {error}");
+    }
 }
 
 /// SIGTERM and Ctrl-C.

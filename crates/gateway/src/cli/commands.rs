@@ -1,6 +1,6 @@
 //! The commands beside `serve`.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -261,6 +261,17 @@ pub(crate) struct FeedOptions {
     /// End once everything that is there is printed
     #[arg(long)]
     pub(crate) until_now: bool,
+}
+
+/// Whom to ask.
+#[derive(Args)]
+pub(crate) struct HealthOptions {
+    /// The gateway's ops address; the port of 0.0.0.0 is asked on loopback
+    #[arg(long, env = "DCAMS_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub(crate) ops_addr: SocketAddr,
+    /// Ask no more than whether the process lives
+    #[arg(long)]
+    pub(crate) live: bool,
 }
 
 /// What to do with whole stores.
