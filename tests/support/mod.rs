@@ -1,5 +1,6 @@
 //! What the tests stand on: databases of their own, the program as a process, and raw requests.
 
+mod browser;
 mod cluster;
 mod faults;
 pub mod gateway;
@@ -9,6 +10,7 @@ mod proxy;
 mod seed;
 mod session;
 
+pub use browser::Browser;
 pub use cluster::{Cluster, Durability};
 pub use faults::Ground;
 pub use gateway::{Gateway, Output, dcams, program, run};

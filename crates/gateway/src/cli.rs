@@ -18,7 +18,10 @@ use clap::{
 use store::{Keys, Location, Migrate, Store};
 
 pub(crate) use self::{commands::*, serve::*};
-use crate::ring::{Source, VARIABLE};
+use crate::{
+    docs,
+    ring::{Source, VARIABLE},
+};
 
 /// What the options of every command stand under.
 const GLOBAL: &str = "Options of every command";
@@ -231,9 +234,17 @@ impl StoreOptions {
     }
 }
 
-/// Prints the OpenAPI document, as if the JSON endpoint were where it is by default.
+/// Prints the OpenAPI document, as if the JSON endpoint were where and as it is by default.
 pub(crate) fn openapi() -> anyhow::Result<()> {
-    say!("{}", rest::openapi("http://127.0.0.1:8080")?)
+    let described = rest::Described {
+        servers: vec![rest::Server {
+            url: "http://127.0.0.1:8080".to_owned(),
+            note: docs::ENDPOINT,
+        }],
+        settings: rest::Settings::default(),
+        image_limit: grpc::Settings::default().document_limit,
+    };
+    say!("{}", rest::openapi(&described)?)
 }
 
 impl KeyOptions {

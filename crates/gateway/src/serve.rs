@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     audit,
     cli::{ServeOptions, StoreOptions},
-    demo, housekeeping,
+    demo, docs, housekeeping,
     listener::{Listener, Protocol},
     ops::{self, Ready},
     peer::TrustedProxies,
@@ -49,7 +49,13 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
         format!("REST   http://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
     ];
-    let openapi = rest::openapi(&format!("http://{}", rest.address()?)).context("the OpenAPI document")?;
+    let described = docs::described(
+        format!("http://{}", rest.address()?),
+        options.docs_send,
+        rest_settings(&options),
+        options.documents.limit,
+    );
+    let openapi = rest::openapi(&described).context("the OpenAPI document")?;
     let tasks = TaskTracker::new();
     // Both faces draw from one.
     let budget = proto::Budget::new(options.document_budget);
@@ -104,10 +110,13 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
-    tasks.spawn(rest.serve(rest::router(client, rest_settings(&options), budget), stop.clone()));
+    let facade = rest::router(client, rest_settings(&options), budget);
+    // The same one, with the same limits: what is sent from the pages is a request like any other.
+    let beside_docs = options.docs_send.then(|| facade.clone());
+    tasks.spawn(rest.serve(facade, stop.clone()));
     // The probes answer until everything else has ended.
     let ops_stop = CancellationToken::new();
-    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi), ops_stop.clone()));
+    let ops = tokio::spawn(ops.serve(ops::router(ready, metrics, openapi, beside_docs), ops_stop.clone()));
     announce(&lines)?;
 
     signals.asked().await;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 use grpc::CustomerLink;
 use store::Migrate;
 
@@ -33,6 +33,9 @@ pub(crate) struct ServeOptions {
     /// Where /healthz, /readyz, /metrics, /openapi.json and /docs are; never a public address
     #[arg(long, env = "DCAMS_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub(crate) ops_addr: SocketAddr,
+    /// Let people send calls from /docs: the JSON endpoint is then on the ops listener too; true or false
+    #[arg(long, env = "DCAMS_DOCS_SEND", value_name = "BOOL", default_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub(crate) docs_send: bool,
     /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (http://HOST:PORT); no store is opened
     #[arg(long, env = "DCAMS_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<http::Uri>,
