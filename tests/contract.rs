@@ -13,7 +13,7 @@ pub mod documented;
 mod email;
 pub mod errors;
 mod failures;
-mod family;
+pub mod family;
 mod http;
 mod malformed;
 mod order;

@@ -155,6 +155,8 @@ pub(crate) enum Command {
     Feed(FeedOptions),
     /// Print the OpenAPI document of the JSON endpoint
     Openapi,
+    /// Show the gRPC call that a legacy JSON body becomes, as a line for grpcurl; or the error that it gets
+    Explain(ExplainOptions),
     /// Manage whole stores
     #[command(subcommand)]
     Store(StoreCommand),

@@ -16,6 +16,7 @@ mod copy;
 mod customer;
 mod demo;
 mod docs;
+mod explain;
 mod export;
 mod feed;
 mod history;
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
+            Command::Explain(options) => explain::run(options).await,
             Command::Store(command) => copy::run(&command),
             Command::Completions { shell } => cli::completions(shell),
         }

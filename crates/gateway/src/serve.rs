@@ -30,7 +30,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     if options.demo {
         refuse_public(&options)?;
     }
-    let largest = rest_settings(&options).document_body_limit;
+    let largest = rest_settings(options.documents.limit).document_body_limit;
     if options.document_budget < largest {
         tracing::warn!(
             "--document-budget has no room for two images of --document-limit, which will be refused at any time: it needs \
@@ -52,7 +52,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
     let described = docs::described(
         format!("http://{}", rest.address()?),
         options.docs_send,
-        rest_settings(&options),
+        rest_settings(options.documents.limit),
         options.documents.limit,
     );
     let openapi = rest::openapi(&described).context("the OpenAPI document")?;
@@ -110,7 +110,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
-    let facade = rest::router(client, rest_settings(&options), budget);
+    let facade = rest::router(client, rest_settings(options.documents.limit), budget);
     // The same one, with the same limits: what is sent from the pages is a request like any other.
     let beside_docs = options.docs_send.then(|| facade.clone());
     tasks.spawn(rest.serve(facade, stop.clone()));
@@ -177,10 +177,11 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
     }
 }
 
-fn rest_settings(options: &ServeOptions) -> rest::Settings {
+/// What the facade takes, with images of at most so many bytes.
+pub(crate) fn rest_settings(document_limit: usize) -> rest::Settings {
     rest::Settings {
         // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
-        document_body_limit: options.documents.limit.saturating_mul(14) / 5,
+        document_body_limit: document_limit.saturating_mul(14) / 5,
         ..rest::Settings::default()
     }
 }

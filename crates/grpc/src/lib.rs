@@ -9,6 +9,7 @@
 //! | `watch_status_changes` | the streams of the feed: how many, how fast, until when |
 //! | `customer_link` | where people can look at a customer |
 //! | `convert` | the store's types and the contract's, both ways |
+//! | `judged` | what is said of a call before anything is looked up |
 //! | `health` | `grpc.health.v1`, which asks the store |
 
 mod access;
@@ -22,6 +23,7 @@ mod get_document_images;
 mod get_status;
 mod get_status_at;
 mod health;
+mod judged;
 mod list_status_changes;
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,7 @@ use crate::{budget::Sizes, watch_status_changes::Streams};
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
+pub use judged::{Judged, user};
 pub use watch_status_changes::StreamSettings;
 
 /// Limits of the gRPC face.

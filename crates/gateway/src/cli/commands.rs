@@ -263,6 +263,25 @@ pub(crate) struct FeedOptions {
     pub(crate) until_now: bool,
 }
 
+/// Which legacy body to explain, and how.
+#[derive(Args)]
+pub(crate) struct ExplainOptions {
+    /// The file of the body; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where the call goes to
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    pub(crate) grpc_addr: String,
+    /// Call without TLS, as is always done on a loopback address
+    #[arg(long)]
+    pub(crate) plaintext: bool,
+    /// Write the message into this file, for its owner only, and have the line read it from there: for large images
+    #[arg(long, value_name = "FILE")]
+    pub(crate) message: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) documents: DocumentOptions,
+}
+
 /// What to do with whole stores.
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
