@@ -180,7 +180,8 @@ fn the_ops_listener_has_the_document_with_the_address_of_the_json_endpoint() {
     assert_eq!(reply.status, 200);
     assert_eq!(reply.header("content-type"), Some("application/json"));
     let mut served: Value = serde_json::from_str(reply.text()).unwrap();
-    let mut expected: Value = serde_json::from_str(&printed().replace(SERVER, &format!("http://{}", gateway.rest))).unwrap();
+    let mut expected: Value =
+        serde_json::from_str(&printed().replace(SERVER, &format!("http://{}", gateway.rest))).unwrap();
     let mut servers = served["servers"].take();
     // Swagger UI takes the first one, and can send to no other origin than its own.
     assert_eq!(servers[0]["url"], "/");

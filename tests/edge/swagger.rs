@@ -81,7 +81,11 @@ fn the_endpoint_beside_the_pages_is_the_one_of_the_json_listener() {
         let (_database, gateway) = served(backend, &[]);
         for body in [SAMPLE, READ, "{}", "nonsense", &SAMPLE.replace("PASSWORD", "wrong")] {
             let (here, there) = (post(&gateway, body), gateway.post(body));
-            assert_eq!((here.status, here.body), (there.status, there.body), "{backend}: {body}");
+            assert_eq!(
+                (here.status, here.body),
+                (there.status, there.body),
+                "{backend}: {body}"
+            );
         }
         // What is counted against an address is counted once, whichever listener it came by.
         for attempt in 0..10 {

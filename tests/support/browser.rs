@@ -134,7 +134,10 @@ impl Browser {
             "Input.dispatchKeyEvent",
             json!({ "type": "keyDown", "key": "a", "code": "KeyA", "modifiers": 2, "commands": ["selectAll"] }),
         );
-        self.command("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": "a", "code": "KeyA" }));
+        self.command(
+            "Input.dispatchKeyEvent",
+            json!({ "type": "keyUp", "key": "a", "code": "KeyA" }),
+        );
         self.command("Input.insertText", json!({ "text": text }));
         let held = self.text(selector);
         // A field of many lines has its own line ends.

@@ -157,6 +157,17 @@ pub(crate) enum Command {
     Openapi,
     /// Show the gRPC call that a legacy JSON body becomes, as a line for grpcurl; or the error that it gets
     Explain(ExplainOptions),
+    /// Send the documented contract to a deployment, ours or another, and report row by row what it answers
+    ///
+    /// Ends with 1 when a row is answered otherwise than documented, and shows the bytes that differ. Without --email only what
+    /// needs no customer is sent, and without --write nothing is changed. It logs in with 3 wrong passwords, once each.
+    Compat(CompatOptions),
+    /// Print the proto file of the gRPC face, or write it into a folder
+    Proto {
+        /// The folder; the file is then dcams/storage/v1/storage.proto in it
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// Manage whole stores
     #[command(subcommand)]
     Store(StoreCommand),

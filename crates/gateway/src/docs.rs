@@ -7,8 +7,8 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::Request,
     http::header::{
-        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
-        X_CONTENT_TYPE_OPTIONS,
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+        VARY, X_CONTENT_TYPE_OPTIONS,
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -38,7 +38,12 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const PAGE: usize = 16 * 1024 * 1024;
 
 /// What is documented: the face at `address`, and if these pages can send to it, that it is here too.
-pub(crate) fn described(address: String, can_send: bool, settings: rest::Settings, image_limit: usize) -> rest::Described {
+pub(crate) fn described(
+    address: String,
+    can_send: bool,
+    settings: rest::Settings,
+    image_limit: usize,
+) -> rest::Described {
     let here = can_send.then(|| rest::Server {
         url: "/".to_owned(),
         note: HERE,
@@ -126,7 +131,11 @@ async fn unpacked(response: Response) -> Response {
     let mut page = Vec::new();
     let packed = to_bytes(body, PAGE).await.unwrap_or_default();
     // What is packed is in this program, and no bigger.
-    if GzDecoder::new(&*packed).take(PAGE as u64).read_to_end(&mut page).is_err() {
+    if GzDecoder::new(&*packed)
+        .take(PAGE as u64)
+        .read_to_end(&mut page)
+        .is_err()
+    {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     head.headers.remove(CONTENT_ENCODING);

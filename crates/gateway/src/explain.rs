@@ -55,7 +55,11 @@ pub(crate) async fn run(options: ExplainOptions) -> anyhow::Result<()> {
     let most = settings.document_body_limit as u64 + 1;
     let mut body = Vec::new();
     if options.file == Path::new("-") {
-        io::stdin().lock().take(most).read_to_end(&mut body).context("standard input")?;
+        io::stdin()
+            .lock()
+            .take(most)
+            .read_to_end(&mut body)
+            .context("standard input")?;
     } else {
         File::open(&options.file)
             .and_then(|file| file.take(most).read_to_end(&mut body))
@@ -100,7 +104,9 @@ fn show(heard: &Heard, options: &ExplainOptions) -> anyhow::Result<()> {
         }
         text = message.to_string();
         data = quote(&text);
-        eprintln!("the images are left out, so this line cannot be run: --message writes the whole message into a file");
+        eprintln!(
+            "the images are left out, so this line cannot be run: --message writes the whole message into a file"
+        );
     }
     let plaintext = if options.plaintext || is_loopback(&options.grpc_addr) {
         " -plaintext"

@@ -12,6 +12,8 @@ mod account;
 mod audit;
 mod cli;
 mod columns;
+mod compat;
+mod contract;
 mod copy;
 mod customer;
 mod demo;
@@ -73,6 +75,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
             Command::Explain(options) => explain::run(options).await,
+            Command::Compat(options) => compat::run(options).await,
+            Command::Proto { folder } => contract::write(folder.as_deref()),
             Command::Store(command) => copy::run(&command),
             Command::Completions { shell } => cli::completions(shell),
         }

@@ -99,10 +99,12 @@ pub fn openapi(described: &Described) -> serde_json::Result<String> {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
         .license(Some(license.build()));
-    let servers = described
-        .servers
-        .iter()
-        .map(|server| ServerBuilder::new().url(&*server.url).description(Some(server.note)).build());
+    let servers = described.servers.iter().map(|server| {
+        ServerBuilder::new()
+            .url(&*server.url)
+            .description(Some(server.note))
+            .build()
+    });
     OpenApiBuilder::new()
         .info(info)
         .servers(Some(servers))
@@ -113,14 +115,14 @@ pub fn openapi(described: &Described) -> serde_json::Result<String> {
 }
 
 fn operation(settings: &Settings) -> OperationBuilder {
+    // None has an example of its own: Swagger UI would send it with every request.
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let request_id = header(
         REQUEST_ID,
-        "Names the request in the reply, the logs and the history: 1 to 64 letters, digits, `.`, `_` or `-`. Anything else is \
-         replaced by a new name.",
+        "Names the request in the reply, the logs and the history: 1 to 64 letters, digits, `.`, `_` or `-`, such as \
+         `checkout-4711`. Anything else is replaced by a new name.",
     )
-    .schema(Some(text()))
-    .example(Some(json!("checkout-4711")));
+    .schema(Some(text()));
     let key = text()
         .min_length(Some(1))
         .max_length(Some(128))
@@ -130,15 +132,13 @@ fn operation(settings: &Settings) -> OperationBuilder {
         "For `updateStatus` and `createOrUpdateCustomer`: names the change, so that the same request, sent again within 24 \
          hours, gets the first reply and changes nothing. 1 to 128 printable ASCII characters, such as a UUID. Reads ignore it.",
     )
-    .schema(Some(key))
-    .example(Some(json!("0a9c5a4e-6f0b-4c1e-9d55-5f6f3f1a8f3e")));
+    .schema(Some(key));
     let if_match = header(
         "If-Match",
-        "For `updateStatus` and `createOrUpdateCustomer`: the `ETag` that the customer must have. One strong etag, or for \
+        "For `updateStatus` and `createOrUpdateCustomer`: the `ETag` that the customer must have. One strong etag, such as `\"0f8fad5b-2\"`, or for \
          `updateStatus` also `*`, which any customer has. A weak etag never matches. Reads ignore it.",
     )
-    .schema(Some(text().pattern(Some(r#"^(\*|(W/)?"[!#-~]*")$"#))))
-    .example(Some(json!(EXAMPLE_ETAG)));
+    .schema(Some(text().pattern(Some(r#"^(\*|(W/)?"[!#-~]*")$"#))));
     let mut operation = OperationBuilder::new()
         .operation_id(Some("storage"))
         .tag("storage")
@@ -223,7 +223,10 @@ fn components(image_limit: usize) -> Components {
         .schema("Error", schemas::error());
     for service in &schemas::SERVICES {
         components = components
-            .schema(schemas::request_name(service.name), schemas::request(service, image_limit))
+            .schema(
+                schemas::request_name(service.name),
+                schemas::request(service, image_limit),
+            )
             .schema(schemas::reply_name(service.name), schemas::reply(service));
     }
     components

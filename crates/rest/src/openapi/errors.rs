@@ -29,8 +29,10 @@ fn when(reason: Reason, settings: &Settings) -> Option<Cow<'static, str>> {
         }
         Reason::MalformedBody => {
             return Some(
-                format!("the body is not JSON, no object, not UTF-8, nested deeper than {MAX_LEVELS}, or has a key twice")
-                    .into(),
+                format!(
+                    "the body is not JSON, no object, not UTF-8, nested deeper than {MAX_LEVELS}, or has a key twice"
+                )
+                .into(),
             );
         }
         Reason::UnknownService => "there is no such service",

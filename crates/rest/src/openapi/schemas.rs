@@ -173,17 +173,23 @@ pub(super) fn request(service: &Service, image_limit: usize) -> ObjectBuilder {
     request = required(
         request,
         "user",
-        text(&format!("The account; at most {} bytes of UTF-8, without `:`", proto::MAX_USER))
-            .min_length(Some(1))
-            .max_length(Some(proto::MAX_USER)),
+        text(&format!(
+            "The account; at most {} bytes of UTF-8, without `:`",
+            proto::MAX_USER
+        ))
+        .min_length(Some(1))
+        .max_length(Some(proto::MAX_USER)),
     );
     request = required(
         request,
         "pass",
-        text(&format!("The password; at most {} bytes of UTF-8. White space counts", proto::MAX_PASSWORD))
-            .min_length(Some(1))
-            .max_length(Some(proto::MAX_PASSWORD))
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password))),
+        text(&format!(
+            "The password; at most {} bytes of UTF-8. White space counts",
+            proto::MAX_PASSWORD
+        ))
+        .min_length(Some(1))
+        .max_length(Some(proto::MAX_PASSWORD))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password))),
     );
     request = required(request, "service", one_of_words([service.name]));
     if service.takes == Takes::Customer {
