@@ -237,7 +237,7 @@ impl<'a> Session<'a> {
     fn values(&self, row: &Row) -> Values<'_> {
         // A deployment that takes what it should refuse must not change a customer of somebody's.
         let email = match &self.options.email {
-            Some(email) if self.options.write || !row.writes() => email,
+            Some(email) if self.options.write || !row.changes() => email,
             _ => &self.nobody,
         };
         Values {
@@ -268,13 +268,9 @@ impl<'a> Session<'a> {
 
     async fn run(&mut self, report: &mut Report) {
         let before = self.customer.clone();
-        if self.options.write {
-            match before {
-                Some(_) => report.skip(&rows::customer(), "the customer is there already"),
-                None => self.send_all(&rows::customer(), report).await,
-            }
-        } else {
-            report.skip(&rows::customer(), "it writes: see --write");
+        match before {
+            Some(_) if self.options.write => report.skip(&rows::customer(), "the customer is there already"),
+            _ => self.send_all(&rows::customer(), report).await,
         }
         for table in [
             rows::samples(),
@@ -308,21 +304,18 @@ impl<'a> Session<'a> {
 
     /// Why a row is not sent.
     fn reason_to_skip(&self, row: &Row) -> Option<&'static str> {
-        match row.expected {
-            Expected::Created => None,
-            Expected::Updated(_) | Expected::Put if !self.options.write => Some("it writes: see --write"),
-            // What is refused with a condition is refused before the look-up or after it.
-            Expected::Error(Reason::Conflict | Reason::KeyReused) if !self.options.write => {
-                Some("it writes: see --write")
-            }
-            Expected::Updated(_) | Expected::Put | Expected::Read | Expected::Images if self.customer.is_none() => {
-                Some("there is no customer: see --email")
-            }
-            Expected::Error(Reason::Conflict | Reason::KeyReused) if self.customer.is_none() => {
-                Some("there is no customer: see --email")
-            }
-            _ => None,
+        let writes = match row.expected {
+            Expected::Updated(_) | Expected::Put | Expected::Created => true,
+            // They are said of a change that would be made otherwise.
+            Expected::Error(reason) => matches!(reason, Reason::Conflict | Reason::KeyReused) || row.creates(),
+            Expected::Invalid(_) => row.creates(),
+            Expected::Read | Expected::Images => false,
+        };
+        let reads = matches!(row.expected, Expected::Read | Expected::Images);
+        if writes && !self.options.write {
+            return Some("it may write: see --write");
         }
+        (reads && self.customer.is_none()).then_some("there is no customer: see --email")
     }
 
     async fn send(&mut self, row: &Row, report: &mut Report) {
