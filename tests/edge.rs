@@ -1,5 +1,6 @@
 //! What stands between the faces and the world: limits, TLS, tokens, telemetry, configuration.
 
+mod breaking;
 mod compat;
 mod contract_file;
 mod explain;

@@ -12,7 +12,7 @@ email,reference,fn,ln,addr,city,state,zip,dob,phone
 test@veratad.com,888888812,John,Smith,123 Main St,Stratford,CT,06614,19700101,2015106000
 ";
 
-pub use super::rows::{READ, SAMPLE};
+pub(crate) use super::rows::{READ, SAMPLE};
 
 #[test]
 fn the_samples_of_the_seed_are_answered_as_it_shows() {
