@@ -8,16 +8,19 @@
 //! `INSTA_UPDATE=always cargo test -p dcams-gateway --test main contract::` writes the files anew; look at the
 //! difference before it is committed.
 
-mod configuration;
+pub mod configuration;
 pub mod documented;
 mod email;
 pub mod errors;
 mod failures;
-mod family;
+pub mod family;
 mod http;
 mod malformed;
 mod order;
 mod retries;
+#[path = "../crates/gateway/src/compat/rows.rs"]
+#[allow(dead_code)]
+pub mod rows;
 mod tolerances;
 pub mod transcript;
 
@@ -34,6 +37,11 @@ pub type Row = (&'static str, Vec<u8>);
 /// Rows that are posted: of each, its name and its body.
 pub fn posted<const N: usize>(rows: [(&'static str, &str); N]) -> Vec<Row> {
     rows.map(|(name, body)| (name, post(body.as_bytes()))).into()
+}
+
+/// The rows of the table that `compat` sends as well.
+pub fn shared(rows: Vec<rows::Row>) -> Vec<Row> {
+    rows.into_iter().map(|row| (row.name, post(&row.body))).collect()
 }
 
 /// Sends a table to every configuration, each with a database of its own that has the account `USERNAME` and its

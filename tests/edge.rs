@@ -1,14 +1,19 @@
 //! What stands between the faces and the world: limits, TLS, tokens, telemetry, configuration.
 
 mod abuse;
+mod breaking;
+mod compat;
 mod config;
+mod contract_file;
 mod drain;
+mod explain;
 mod http2;
 mod idle;
 mod limits;
 mod postgres_tls;
 mod slow;
 mod supervised;
+mod swagger;
 mod telemetry;
 mod tls;
 mod traces;

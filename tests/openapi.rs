@@ -179,8 +179,26 @@ fn the_ops_listener_has_the_document_with_the_address_of_the_json_endpoint() {
     let reply = gateway.get("/openapi.json");
     assert_eq!(reply.status, 200);
     assert_eq!(reply.header("content-type"), Some("application/json"));
-    let expected = printed().replace(SERVER, &format!("http://{}", gateway.rest));
-    assert_eq!(reply.text(), expected.trim_end());
+    let mut served: Value = serde_json::from_str(reply.text()).unwrap();
+    let mut expected: Value =
+        serde_json::from_str(&printed().replace(SERVER, &format!("http://{}", gateway.rest))).unwrap();
+    let mut servers = served["servers"].take();
+    // Swagger UI takes the first one, and can send to no other origin than its own.
+    assert_eq!(servers[0]["url"], "/");
+    servers.as_array_mut().unwrap().remove(0);
+    assert_eq!(servers, expected["servers"].take());
+    assert_eq!(served.to_string(), expected.to_string());
+}
+
+#[test]
+fn the_sizes_in_words_are_those_that_the_gateway_was_given() {
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--document-limit", "5MiB"]);
+    let text = gateway.get("/openapi.json").text().to_owned();
+    for words in ["at most 5 MiB", "At most 64 KiB, also when inflated; 14 MiB for"] {
+        assert!(text.contains(words), "{words}");
+        assert!(!printed().contains(words), "{words}");
+    }
 }
 
 #[test]
@@ -211,7 +229,7 @@ fn swagger_ui_loads_nothing_from_elsewhere() {
     for setting in [
         "\"url\": \"/openapi.json\"",
         "\"validatorUrl\": \"none\"",
-        "\"supportedSubmitMethods\": []",
+        "\"supportedSubmitMethods\": [\n    \"post\"\n  ]",
     ] {
         assert!(settings.contains(setting), "{settings}");
     }

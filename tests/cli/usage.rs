@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 43] = [
+    let commands: [&[&str]; 46] = [
         &[],
         &["serve"],
         &["account"],
@@ -46,6 +46,9 @@ fn the_help_of_every_command_is_as_agreed() {
         &["migrate"],
         &["feed"],
         &["openapi"],
+        &["explain"],
+        &["compat"],
+        &["proto"],
         &["store"],
         &["store", "copy"],
         &["config"],
@@ -82,6 +85,9 @@ fn no_command_is_left_out_of_the_help() {
                 "migrate",
                 "feed",
                 "openapi",
+                "explain",
+                "compat",
+                "proto",
                 "store",
                 "config",
                 "health",

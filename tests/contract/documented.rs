@@ -1,7 +1,7 @@
 //! What the seed document shows: its sample, its replies, its errors.
 
 use super::{
-    Configuration, Deployment, Row, check, everywhere, posted,
+    Configuration, Deployment, check, everywhere, posted, rows, shared,
     transcript::{entry, transcript},
 };
 use crate::support::{Connection, Database, dcams, post};
@@ -12,163 +12,18 @@ email,reference,fn,ln,addr,city,state,zip,dob,phone
 test@veratad.com,888888812,John,Smith,123 Main St,Stratford,CT,06614,19700101,2015106000
 ";
 
-/// The sample of the seed document, with its own white space.
-pub const SAMPLE: &str = concat!(
-    "{\n",
-    "\"user\": \"USERNAME\",\n",
-    "\"pass\": \"PASSWORD\",\n",
-    "\"service\": \"updateStatus\",\n",
-    "\"target\": {\n",
-    "    \"email\": \"test@veratad.com\", \n",
-    "    \"status\": \"PASS\"\n",
-    "    }\n",
-    "}\n",
-);
-
-/// A read of the sample's customer.
-pub const READ: &str =
-    r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
+pub(crate) use super::rows::{READ, SAMPLE};
 
 #[test]
 fn the_samples_of_the_seed_are_answered_as_it_shows() {
-    check(
-        "samples",
-        JOHN,
-        &posted([
-            ("a customer begins as PENDING", READ),
-            ("the sample of the seed", SAMPLE),
-            ("getStatus: the status stands at the top, and not in target", READ),
-            (
-                "the same status again succeeds",
-                r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-            ),
-            (
-                "PASS may become FAIL; the keys may come in any order",
-                r#"{"target":{"status":"FAIL","email":"test@veratad.com"},"service":"updateStatus","pass":"PASSWORD","user":"USERNAME"}"#,
-            ),
-            (
-                "FAIL may become PENDING",
-                r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PENDING"}}"#,
-            ),
-            ("getStatus sees what was last set", READ),
-        ]),
-    );
+    let mut rows = posted([("a customer begins as PENDING", READ)]);
+    rows.extend(shared(rows::samples()));
+    check("samples", JOHN, &rows);
 }
 
 #[test]
 fn the_four_documented_errors_are_as_documented_to_the_byte() {
-    check("documented_errors", JOHN, &documented_errors());
-}
-
-fn documented_errors() -> Vec<Row> {
-    posted([
-        (
-            "400: the email is no address",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test.veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: the email is no text",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":12345}}"#,
-        ),
-        (
-            "400: user is absent",
-            r#"{"pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: user is null",
-            r#"{"user":null,"pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: user is empty",
-            r#"{"user":"","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: user is white space",
-            r#"{"user":"  ","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: pass is absent",
-            r#"{"user":"USERNAME","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: pass is null",
-            r#"{"user":"USERNAME","pass":null,"service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: pass is empty",
-            r#"{"user":"USERNAME","pass":"","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: service is absent",
-            r#"{"user":"USERNAME","pass":"PASSWORD","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: service is null",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":null,"target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "400: service is empty",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        ("400: nothing is there", "{}"),
-        (
-            "400: target is absent",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus"}"#,
-        ),
-        (
-            "400: target is null",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":null}"#,
-        ),
-        (
-            "400: target is empty, as PHP writes an empty object",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":[]}"#,
-        ),
-        (
-            "400: email is absent",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"status":"PASS"}}"#,
-        ),
-        (
-            "400: email is null",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":null,"status":"PASS"}}"#,
-        ),
-        (
-            "400: email is empty",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"","status":"PASS"}}"#,
-        ),
-        (
-            "400: status is absent",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com"}}"#,
-        ),
-        (
-            "400: status is null",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":null}}"#,
-        ),
-        (
-            "400: status is empty",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":""}}"#,
-        ),
-        (
-            "401: the password is wrong",
-            r#"{"user":"USERNAME","pass":"password","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "401: the user is unknown",
-            r#"{"user":"username","pass":"PASSWORD","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "401: white space in a password counts",
-            r#"{"user":"USERNAME","pass":"PASSWORD ","service":"updateStatus","target":{"email":"test@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "404: updateStatus of nobody",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"updateStatus","target":{"email":"nobody@veratad.com","status":"PASS"}}"#,
-        ),
-        (
-            "404: getStatus of nobody",
-            r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"nobody@veratad.com"}}"#,
-        ),
-        ("after all that the status is what it was", READ),
-    ])
+    check("documented_errors", JOHN, &shared(rows::documented_errors()));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the tests stand on: databases of their own, the program as a process, and raw requests.
 
+mod browser;
 mod cluster;
 pub mod collector;
 mod faults;
@@ -12,6 +13,7 @@ mod seed;
 mod session;
 pub mod tls;
 
+pub use browser::Browser;
 pub use cluster::{Cluster, Durability};
 pub use faults::Ground;
 pub use gateway::{Gateway, Output, dcams, program, run};

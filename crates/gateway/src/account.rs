@@ -82,7 +82,7 @@ async fn hash_or_make_up(given: Option<SecretString>) -> anyhow::Result<(String,
 }
 
 /// The password on standard input, if it was announced.
-fn read(options: &PasswordOptions) -> anyhow::Result<Option<SecretString>> {
+pub(crate) fn read(options: &PasswordOptions) -> anyhow::Result<Option<SecretString>> {
     if !options.password_stdin {
         return Ok(None);
     }

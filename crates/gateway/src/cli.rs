@@ -25,6 +25,7 @@ use store::{Keys, Location, Migrate, Store};
 pub(crate) use self::{commands::*, config::*, limits::*, serve::*, tls::*};
 use crate::{
     config::{self as configuration, Settings, Wrong},
+    docs,
     ring::{self, Source, VARIABLE},
 };
 
@@ -174,6 +175,19 @@ pub(crate) enum Command {
     Feed(FeedOptions),
     /// Print the OpenAPI document of the JSON endpoint
     Openapi,
+    /// Show the gRPC call that a legacy JSON body becomes, as a line for grpcurl; or the error that it gets
+    Explain(ExplainOptions),
+    /// Send the documented contract to a deployment, ours or another, and report row by row what it answers
+    ///
+    /// Ends with 1 when a row is answered otherwise than documented, and shows the bytes that differ. Without --email only what
+    /// needs no customer is sent, and without --write nothing is changed. It logs in with 3 wrong passwords, once each.
+    Compat(CompatOptions),
+    /// Print the proto file of the gRPC face, or write it into a folder
+    Proto {
+        /// The folder; the file is then dcams/storage/v1/storage.proto in it
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// Manage whole stores
     #[command(subcommand)]
     Store(StoreCommand),
@@ -332,9 +346,17 @@ impl StoreOptions {
     }
 }
 
-/// Prints the OpenAPI document, as if the JSON endpoint were where it is by default.
+/// Prints the OpenAPI document, as if the JSON endpoint were where and as it is by default.
 pub(crate) fn openapi() -> anyhow::Result<()> {
-    say!("{}", rest::openapi("http://127.0.0.1:8080")?)
+    let described = rest::Described {
+        servers: vec![rest::Server {
+            url: "http://127.0.0.1:8080".to_owned(),
+            note: docs::ENDPOINT,
+        }],
+        settings: rest::Settings::default(),
+        image_limit: grpc::Settings::default().document_limit,
+    };
+    say!("{}", rest::openapi(&described)?)
 }
 
 impl KeyOptions {

@@ -13,11 +13,14 @@ mod audit;
 mod background;
 mod cli;
 mod columns;
+mod compat;
 mod config;
+mod contract;
 mod copy;
 mod customer;
 mod demo;
 mod docs;
+mod explain;
 mod export;
 mod feed;
 mod health;
@@ -81,6 +84,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate { check } => cli.store.migrate(check),
             Command::Feed(options) => feed::run(&cli.store, options).await,
             Command::Openapi => cli::openapi(),
+            Command::Explain(options) => explain::run(options).await,
+            Command::Compat(options) => compat::run(options).await,
+            Command::Proto { folder } => contract::write(folder.as_deref()),
             Command::Store(command) => copy::run(&command),
             Command::Config(command) => return config::run(&cli.store, &cli.settings, command),
             Command::Health(options) => health::run(&options).await,

@@ -39,8 +39,9 @@ impl Ready {
     }
 }
 
-/// `/healthz`: the process lives. `/readyz`: it serves requests. `/metrics`: Prometheus text. And the [`docs`].
-pub(crate) fn router(ready: Ready, metrics: Observed, openapi: String) -> Router {
+/// `/healthz`: the process lives. `/readyz`: it serves requests. `/metrics`: Prometheus text. And the [`docs`], which send to
+/// `facade` if there is one.
+pub(crate) fn router(ready: Ready, metrics: Observed, openapi: String, facade: Option<Router>) -> Router {
     let metrics = Arc::new(metrics);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -52,5 +53,5 @@ pub(crate) fn router(ready: Ready, metrics: Observed, openapi: String) -> Router
             }),
         )
         .route("/metrics", get(async move || metrics.render()))
-        .merge(docs::router(openapi))
+        .merge(docs::router(openapi, facade))
 }

@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     audit,
     cli::{ConnectionLimits, ServeOptions, StoreOptions},
-    demo, housekeeping,
+    demo, docs, housekeeping,
     listener::{Listener, Protocol, Stop},
     ops::{self, Ready},
     peer::TrustedProxies,
@@ -35,7 +35,7 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
     // First of all: a signal that comes while the rest starts must not be lost.
     let mut signals = Signals::new()?;
     check(&options)?;
-    let largest = rest_settings(&options).document_body_limit;
+    let largest = facade_settings(&options).document_body_limit;
     if options.document_budget < largest {
         tracing::warn!(
             "--document-budget has no room for two images of --document-limit, which will be refused at any time: it needs \
@@ -83,7 +83,13 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
         format!("REST   {scheme}://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
     ];
-    let openapi = rest::openapi(&format!("{scheme}://{}", rest.address()?)).context("the OpenAPI document")?;
+    let described = docs::described(
+        format!("{scheme}://{}", rest.address()?),
+        options.docs_send,
+        facade_settings(&options),
+        options.documents.limit,
+    );
+    let openapi = rest::openapi(&described).context("the OpenAPI document")?;
     // Both faces draw from one.
     let budget = proto::Budget::new(options.document_budget);
 
@@ -142,13 +148,13 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
             (proto::client(service), Ready::Here(readiness), Some(store))
         }
     };
-    tasks.spawn(rest.serve(
-        rest::router(client, rest_settings(&options), budget, telemetry),
-        stop.clone(),
-    ));
+    let facade = rest::router(client, facade_settings(&options), budget, telemetry);
+    // The same one, with the same limits: what is sent from the pages is a request like any other.
+    let beside_docs = options.docs_send.then(|| facade.clone());
+    tasks.spawn(rest.serve(facade, stop.clone()));
     // The probes answer until everything else has ended.
     let ops_stop = Stop::default();
-    let ops = tokio::spawn(ops.serve(ops::router(ready, observed, openapi), ops_stop.clone()));
+    let ops = tokio::spawn(ops.serve(ops::router(ready, observed, openapi, beside_docs), ops_stop.clone()));
     announce(&lines)?;
     notify(NotifyState::Ready);
 
@@ -236,13 +242,22 @@ fn grpc_settings(
     }
 }
 
-fn rest_settings(options: &ServeOptions) -> rest::Settings {
+/// What the facade takes, with images of at most so many bytes.
+pub(crate) fn rest_settings(document_limit: usize) -> rest::Settings {
     rest::Settings {
         // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
-        document_body_limit: options.documents.limit.saturating_mul(14) / 5,
+        document_body_limit: document_limit.saturating_mul(14) / 5,
+        ..rest::Settings::default()
+    }
+}
+
+/// What the facade takes.
+fn facade_settings(options: &ServeOptions) -> rest::Settings {
+    rest::Settings {
         body_limit: options.calls.body_limit,
         body_timeout: options.calls.body_timeout,
         handler_timeout: options.calls.deadline.min(options.calls.deadline_limit),
+        ..rest_settings(options.documents.limit)
     }
 }
 

@@ -86,7 +86,7 @@ fn proof<T>(request: &Request<T>) -> Option<(AccountName, Proof)> {
 }
 
 /// User and password of `authorization: Basic`, RFC 7617.
-fn basic<T>(request: &Request<T>) -> Option<(AccountName, SecretString)> {
+pub(crate) fn basic<T>(request: &Request<T>) -> Option<(AccountName, SecretString)> {
     let header = request.metadata().get("authorization")?.as_bytes();
     let (scheme, encoded) = header.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {

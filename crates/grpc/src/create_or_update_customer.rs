@@ -16,7 +16,7 @@ use crate::{
 
 /// What is asked for.
 #[derive(Clone)]
-struct Wanted {
+pub(crate) struct Wanted {
     new: NewCustomer,
     etag: Option<String>,
     key: Option<IdempotencyKey>,
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
     }))
 }
 
-fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Result<Wanted, Refusal> {
+pub(crate) fn check(request: CreateOrUpdateCustomerRequest, document_limit: usize) -> Result<Wanted, Refusal> {
     require(&[("email", request.email.trim().is_empty())])?;
     let (etag, key) = (
         convert::etag(&request.etag),

@@ -10,6 +10,7 @@
 //! | `customer_link` | where people can look at a customer |
 //! | `telemetry` | what is told of a call: numbers, a line in the log, a span |
 //! | `convert` | the store's types and the contract's, both ways |
+//! | `judged` | what is said of a call before anything is looked up |
 //! | `health` | `grpc.health.v1`, which asks the store |
 
 mod access;
@@ -23,6 +24,7 @@ mod get_document_images;
 mod get_status;
 mod get_status_at;
 mod health;
+mod judged;
 mod list_status_changes;
 mod telemetry;
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub use access::CertificateAccount;
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
+pub use judged::{Judged, user};
 pub use watch_status_changes::{Retiring, StreamSettings};
 
 /// Limits of the gRPC face.

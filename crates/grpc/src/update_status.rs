@@ -15,7 +15,7 @@ use crate::{
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
+pub(crate) struct Wanted {
     email: EmailKey,
     status: Status,
     condition: Condition,
@@ -48,7 +48,7 @@ pub(crate) async fn answer(
     }))
 }
 
-fn check(request: &UpdateStatusRequest) -> Result<Wanted, Refusal> {
+pub(crate) fn check(request: &UpdateStatusRequest) -> Result<Wanted, Refusal> {
     require(&[
         ("email", request.email.trim().is_empty()),
         ("status", request.status == 0),

@@ -30,6 +30,9 @@ pub(crate) const PATH: &str = "/v3/stable/api/storage";
 /// The same with a trailing slash: served, not redirected, because a redirect turns a POST into a GET in old clients.
 pub(crate) const PATH_WITH_SLASH: &str = "/v3/stable/api/storage/";
 
+/// Where this face is, for whoever puts it beside something else.
+pub const PATHS: [&str; 2] = [PATH, PATH_WITH_SLASH];
+
 /// What every request shares.
 pub(crate) struct Facade {
     client: Client,

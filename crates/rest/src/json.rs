@@ -9,7 +9,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::value::RawValue;
 
 /// The most levels of objects and arrays; the root object is the first.
-const MAX_LEVELS: u8 = 32;
+pub(crate) const MAX_LEVELS: u8 = 32;
 
 /// The most bytes of a text that is kept. No text of a request comes near it but an image, which is left where it stands.
 const MAX_TEXT: usize = 64 * 1024;

@@ -27,7 +27,8 @@ mod tolerances;
 use std::time::Duration;
 
 use axum::Router;
-pub use openapi::openapi;
+pub use endpoint::PATHS;
+pub use openapi::{Described, Server, openapi};
 
 use crate::{endpoint::Facade, record::Records};
 

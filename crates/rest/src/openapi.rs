@@ -3,6 +3,7 @@
 mod errors;
 mod examples;
 mod schemas;
+mod words;
 
 use serde_json::json;
 use utoipa::openapi::{
@@ -15,7 +16,7 @@ use utoipa::openapi::{
     schema::ObjectBuilder,
 };
 
-use crate::endpoint::PATH;
+use crate::{Settings, endpoint::PATH, json::MAX_LEVELS};
 
 /// The one type of content that is documented.
 const JSON: &str = "application/json";
@@ -67,35 +68,61 @@ Errors are `{\"result\":\"Error\",\"message\":…}`, and name their reason in `X
 HTTP request (a broken request line, a URI or a head that is too long) is refused without a body. There are no \
 redirects, and there is no `WWW-Authenticate`.";
 
-/// The OpenAPI 3.1 document of this face as JSON for people, with the face at the URL `server`.
+/// The deployment that a document describes.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Where the face is; programs that read the document take the first one unless they are told otherwise.
+    pub servers: Vec<Server>,
+    /// What the face takes.
+    pub settings: Settings,
+    /// The most bytes of an image, which the service judges.
+    pub image_limit: usize,
+}
+
+/// A place where the face is served.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// A URL, or a path on the host that has the document.
+    pub url: String,
+    /// What people should know about it.
+    pub note: &'static str,
+}
+
+/// The OpenAPI 3.1 document of this face as JSON for people.
 ///
 /// # Errors
 /// None are known: everything in it can be written as JSON, but the type does not know.
-pub fn openapi(server: &str) -> serde_json::Result<String> {
+pub fn openapi(described: &Described) -> serde_json::Result<String> {
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0"));
     let info = InfoBuilder::new()
         .title("dcams storage")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
         .license(Some(license.build()));
+    let servers = described.servers.iter().map(|server| {
+        ServerBuilder::new()
+            .url(&*server.url)
+            .description(Some(server.note))
+            .build()
+    });
     OpenApiBuilder::new()
         .info(info)
-        .servers(Some([ServerBuilder::new().url(server).build()]))
-        .paths(PathsBuilder::new().path(PATH, PathItem::new(HttpMethod::Post, operation())))
-        .components(Some(components()))
+        .servers(Some(servers))
+        .paths(PathsBuilder::new().path(PATH, PathItem::new(HttpMethod::Post, operation(&described.settings))))
+        .components(Some(components(described.image_limit)))
         .build()
         .to_pretty_json()
 }
 
-fn operation() -> OperationBuilder {
+fn operation(settings: &Settings) -> OperationBuilder {
+    // None has an example of its own: Swagger UI would send it with every request.
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let request_id = header(
         REQUEST_ID,
-        "Names the request in the reply, the logs and the history: 1 to 64 letters, digits, `.`, `_` or `-`. Anything else is \
-         replaced by a new name.",
+        "Names the request in the reply, the logs and the history: 1 to 64 letters, digits, `.`, `_` or `-`, such as \
+         `checkout-4711`. Anything else is replaced by a new name.",
     )
-    .schema(Some(text()))
-    .example(Some(json!("checkout-4711")));
+    .schema(Some(text()));
     let key = text()
         .min_length(Some(1))
         .max_length(Some(128))
@@ -105,15 +132,13 @@ fn operation() -> OperationBuilder {
         "For `updateStatus` and `createOrUpdateCustomer`: names the change, so that the same request, sent again within 24 \
          hours, gets the first reply and changes nothing. 1 to 128 printable ASCII characters, such as a UUID. Reads ignore it.",
     )
-    .schema(Some(key))
-    .example(Some(json!("0a9c5a4e-6f0b-4c1e-9d55-5f6f3f1a8f3e")));
+    .schema(Some(key));
     let if_match = header(
         "If-Match",
-        "For `updateStatus` and `createOrUpdateCustomer`: the `ETag` that the customer must have. One strong etag, or for \
+        "For `updateStatus` and `createOrUpdateCustomer`: the `ETag` that the customer must have. One strong etag, such as `\"0f8fad5b-2\"`, or for \
          `updateStatus` also `*`, which any customer has. A weak etag never matches. Reads ignore it.",
     )
-    .schema(Some(text().pattern(Some(r#"^(\*|(W/)?"[!#-~]*")$"#))))
-    .example(Some(json!(EXAMPLE_ETAG)));
+    .schema(Some(text().pattern(Some(r#"^(\*|(W/)?"[!#-~]*")$"#))));
     let mut operation = OperationBuilder::new()
         .operation_id(Some("storage"))
         .tag("storage")
@@ -122,10 +147,10 @@ fn operation() -> OperationBuilder {
         .parameter(request_id)
         .parameter(idempotency_key)
         .parameter(if_match)
-        .request_body(Some(request_body()))
+        .request_body(Some(request_body(settings)))
         .response("200", found());
     for status in errors::statuses() {
-        operation = operation.response(status.as_str(), errors::response(status));
+        operation = operation.response(status.as_str(), errors::response(status, settings));
     }
     operation
 }
@@ -139,7 +164,7 @@ fn header(name: &str, description: &str) -> ParameterBuilder {
         .description(Some(description))
 }
 
-fn request_body() -> RequestBody {
+fn request_body(settings: &Settings) -> RequestBody {
     let examples = examples::all().map(|service| {
         let example = ExampleBuilder::new()
             .summary(service.summary)
@@ -151,9 +176,11 @@ fn request_body() -> RequestBody {
         .schema(Some(Ref::from_schema_name("Request")))
         .examples_from_iter(examples);
     RequestBodyBuilder::new()
-        .description(Some(
-            "One JSON object, nested at most 32 deep. At most 64 KiB, also when inflated; 28 MiB for `createOrUpdateCustomer`.",
-        ))
+        .description(Some(format!(
+            "One JSON object, nested at most {MAX_LEVELS} deep. At most {}, also when inflated; {} for `createOrUpdateCustomer`.",
+            words::size(settings.body_limit),
+            words::size(settings.document_body_limit.max(settings.body_limit)),
+        )))
         .required(Some(utoipa::openapi::Required::True))
         .content(JSON, content)
         .build()
@@ -188,7 +215,7 @@ fn with_common_headers(response: ResponseBuilder) -> ResponseBuilder {
         })
 }
 
-fn components() -> Components {
+fn components(image_limit: usize) -> Components {
     let names = schemas::SERVICES.map(|service| service.name);
     let mut components = ComponentsBuilder::new()
         .schema("Request", one_of(names.map(|name| (name, schemas::request_name(name)))))
@@ -196,7 +223,10 @@ fn components() -> Components {
         .schema("Error", schemas::error());
     for service in &schemas::SERVICES {
         components = components
-            .schema(schemas::request_name(service.name), schemas::request(service))
+            .schema(
+                schemas::request_name(service.name),
+                schemas::request(service, image_limit),
+            )
             .schema(schemas::reply_name(service.name), schemas::reply(service));
     }
     components

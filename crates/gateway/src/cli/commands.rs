@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use store::{AccountName, Head, Location, Status};
+use url::Url;
 
 use super::{
     serve::{DocumentOptions, WebhookOptions},
@@ -272,6 +273,44 @@ pub(crate) struct HealthOptions {
     /// Ask no more than whether the process lives
     #[arg(long)]
     pub(crate) live: bool,
+}
+
+/// Which legacy body to explain, and how.
+#[derive(Args)]
+pub(crate) struct ExplainOptions {
+    /// The file of the body; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where the call goes to
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    pub(crate) grpc_addr: String,
+    /// Call without TLS, as is always done on a loopback address
+    #[arg(long)]
+    pub(crate) plaintext: bool,
+    /// Write the message into this file, for its owner only, and have the line read it from there: for large images
+    #[arg(long, value_name = "FILE")]
+    pub(crate) message: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) documents: DocumentOptions,
+}
+
+/// Which deployment to look at, and as whom.
+#[derive(Args)]
+pub(crate) struct CompatOptions {
+    /// The deployment: http://HOST:PORT or https://HOST, with the path of the endpoint if it is another one
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Url,
+    /// The account; its password is taken from the variable DCAMS_PASSWORD without --password-stdin
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: String,
+    #[command(flatten)]
+    pub(crate) password: PasswordOptions,
+    /// The email address of a customer to look at
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// Change the status of that customer, and set it back in the end; make the customer if it is not there
+    #[arg(long, requires = "email")]
+    pub(crate) write: bool,
 }
 
 /// What to do with whole stores.

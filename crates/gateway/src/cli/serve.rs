@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 use grpc::CustomerLink;
 use store::Migrate;
 
@@ -40,6 +40,9 @@ pub(crate) struct ServeOptions {
     pub(crate) ops_addr: SocketAddr,
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
+    /// Let people send calls from /docs: the JSON endpoint is then on the ops listener too; true or false
+    #[arg(long, env = "DCAMS_DOCS_SEND", value_name = "BOOL", default_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub(crate) docs_send: bool,
     /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (https://HOST:PORT or http://HOST:PORT); no store is opened
     #[arg(long, env = "DCAMS_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<http::Uri>,

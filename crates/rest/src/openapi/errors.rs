@@ -1,6 +1,9 @@
 //! The errors of the endpoint, by their HTTP status: all that the one table of errors has for this face.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use http::StatusCode;
 use proto::{Reason, Refusal};
@@ -9,11 +12,12 @@ use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, Ref, Response, ResponseBuilder, Type, example::ExampleBuilder, schema::ObjectBuilder,
 };
 
-use super::{JSON, schemas::one_of_words, with_common_headers};
+use super::{JSON, schemas::one_of_words, with_common_headers, words};
+use crate::{Settings, json::MAX_LEVELS};
 
 /// When a request gets this error; none for what does not occur on this face.
-const fn when(reason: Reason) -> Option<&'static str> {
-    Some(match reason {
+fn when(reason: Reason, settings: &Settings) -> Option<Cow<'static, str>> {
+    let text = match reason {
         Reason::MissingInput => {
             "`user`, `pass`, `service`, `target.email`, or for `updateStatus` `target.status`, is absent, `null` or empty"
         }
@@ -24,7 +28,12 @@ const fn when(reason: Reason) -> Option<&'static str> {
              header of that name cannot be read"
         }
         Reason::MalformedBody => {
-            "the body is not JSON, no object, not UTF-8, nested deeper than 32, or has a key twice"
+            return Some(
+                format!(
+                    "the body is not JSON, no object, not UTF-8, nested deeper than {MAX_LEVELS}, or has a key twice"
+                )
+                .into(),
+            );
         }
         Reason::UnknownService => "there is no such service",
         Reason::KeyReused => "the `Idempotency-Key` came with other content before",
@@ -35,8 +44,14 @@ const fn when(reason: Reason) -> Option<&'static str> {
         Reason::UnknownPath => "the path is another one",
         Reason::MethodNotAllowed => "the method is not `POST`",
         Reason::Conflict => "the customer does not have the etag that `If-Match` demands; nothing was changed",
-        Reason::BodyTimeout => "the body did not arrive within 10 seconds; the connection is closed",
-        Reason::DeadlineExceeded => "there was no answer within 5 seconds; a change may have been made nevertheless",
+        Reason::BodyTimeout => {
+            let time = words::time(settings.body_timeout);
+            return Some(format!("the body did not arrive within {time}; the connection is closed").into());
+        }
+        Reason::DeadlineExceeded => {
+            let time = words::time(settings.handler_timeout);
+            return Some(format!("there was no answer within {time}; a change may have been made nevertheless").into());
+        }
         Reason::BodyTooLarge => "the body is over the limit, as it was sent or inflated; the connection is closed",
         Reason::UnsupportedEncoding => "`Content-Encoding` is neither `gzip` nor `identity`",
         Reason::Throttled => "there were too many requests, or too many failed logins",
@@ -45,21 +60,26 @@ const fn when(reason: Reason) -> Option<&'static str> {
         Reason::Internal => "a defect; more is in the log, under the `X-Request-Id`",
         // There are no streams here.
         Reason::TooSlow => return None,
-    })
+    };
+    Some(text.into())
 }
 
 /// The HTTP statuses that errors have.
 pub(super) fn statuses() -> BTreeSet<StatusCode> {
-    let reasons = Reason::ALL.into_iter().filter(|reason| when(*reason).is_some());
+    // Which errors there are depends on no setting.
+    let settings = Settings::default();
+    let reasons = Reason::ALL
+        .into_iter()
+        .filter(|reason| when(*reason, &settings).is_some());
     reasons.map(Reason::http_status).collect()
 }
 
 /// The response with that status: each error that has it, as an example under the name of its reason.
-pub(super) fn response(status: StatusCode) -> Response {
+pub(super) fn response(status: StatusCode, settings: &Settings) -> Response {
     let reasons = Reason::ALL
         .into_iter()
         .filter(|reason| reason.http_status() == status)
-        .filter_map(|reason| Some((reason, when(reason)?)));
+        .filter_map(|reason| Some((reason, when(reason, settings)?)));
     let mut description = String::new();
     let mut names = Vec::new();
     let mut examples = BTreeMap::new();
@@ -126,8 +146,12 @@ mod tests {
 
     #[tokio::test]
     async fn every_error_is_documented_as_it_is_sent() {
-        for reason in Reason::ALL.into_iter().filter(|reason| when(*reason).is_some()) {
-            let documented = serde_json::to_value(response(reason.http_status())).unwrap();
+        let settings = Settings::default();
+        for reason in Reason::ALL {
+            if when(reason, &settings).is_none() {
+                continue;
+            }
+            let documented = serde_json::to_value(response(reason.http_status(), &settings)).unwrap();
             let sent = Rejection::from(sample(reason)).into_response();
             let (head, body) = sent.into_parts();
             assert_eq!(head.status, reason.http_status());

@@ -5,6 +5,8 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, SchemaType},
 };
 
+use super::words;
+
 /// A service, and where it differs from its sisters.
 pub(super) struct Service {
     pub(super) name: &'static str,
@@ -166,32 +168,38 @@ fn capital(service: &str) -> String {
 }
 
 /// The schema of a service's request.
-pub(super) fn request(service: &Service) -> ObjectBuilder {
+pub(super) fn request(service: &Service, image_limit: usize) -> ObjectBuilder {
     let mut request = ObjectBuilder::new();
     request = required(
         request,
         "user",
-        text("The account; at most 128 bytes of UTF-8, without `:`")
-            .min_length(Some(1))
-            .max_length(Some(proto::MAX_USER)),
+        text(&format!(
+            "The account; at most {} bytes of UTF-8, without `:`",
+            proto::MAX_USER
+        ))
+        .min_length(Some(1))
+        .max_length(Some(proto::MAX_USER)),
     );
     request = required(
         request,
         "pass",
-        text("The password; at most 1,024 bytes of UTF-8. White space counts")
-            .min_length(Some(1))
-            .max_length(Some(proto::MAX_PASSWORD))
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password))),
+        text(&format!(
+            "The password; at most {} bytes of UTF-8. White space counts",
+            proto::MAX_PASSWORD
+        ))
+        .min_length(Some(1))
+        .max_length(Some(proto::MAX_PASSWORD))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password))),
     );
     request = required(request, "service", one_of_words([service.name]));
     if service.takes == Takes::Customer {
         request = request.property(REFERENCE.key, given(&REFERENCE));
     }
-    required(request, "target", target(service))
+    required(request, "target", target(service, image_limit))
 }
 
 /// The object `target` of a request.
-fn target(service: &Service) -> ObjectBuilder {
+fn target(service: &Service, image_limit: usize) -> ObjectBuilder {
     let mut target = ObjectBuilder::new();
     for attribute in &ATTRIBUTES {
         if attribute.form == Form::Email {
@@ -203,7 +211,7 @@ fn target(service: &Service) -> ObjectBuilder {
     match service.takes {
         Takes::Nothing => target,
         Takes::Status => required(target, "status", status("The new status; every change is allowed")),
-        Takes::Customer => target.property("documents", documents_given()),
+        Takes::Customer => target.property("documents", documents_given(image_limit)),
     }
 }
 
@@ -243,11 +251,12 @@ fn given(attribute: &Attribute) -> ObjectBuilder {
     .pattern(Some(pattern))
 }
 
-fn documents_given() -> ObjectBuilder {
+fn documents_given(image_limit: usize) -> ObjectBuilder {
+    let most = words::size(image_limit);
     let image = |side: &str| {
         text(&format!(
             "The {side} in Base64, whose padding may be missing, and which may have line breaks: JPEG, PNG, WebP, HEIC or PDF, at \
-             most 10 MiB. Empty or `null` keeps what is stored"
+             most {most}. Empty or `null` keeps what is stored"
         ))
         .schema_type(SchemaType::Array(vec![Type::String, Type::Null]))
         .content_encoding("base64")
