@@ -14,6 +14,8 @@ pub(crate) struct Counters {
     pub(crate) busy: Counter,
     throttled_address: Counter,
     throttled_user: Counter,
+    token_accepted: Counter,
+    token_refused: Counter,
 }
 
 impl Counters {
@@ -35,6 +37,10 @@ impl Counters {
             "dcams_credentials_throttled_total",
             "Logins refused after too many failures"
         );
+        describe_counter!(
+            "dcams_credentials_tokens_total",
+            "API tokens looked up in the store, since they were not remembered"
+        );
         Self {
             cache_hit: counter!("dcams_credentials_cache_total", "outcome" => "hit"),
             cache_miss: counter!("dcams_credentials_cache_total", "outcome" => "miss"),
@@ -44,11 +50,21 @@ impl Counters {
             busy: counter!("dcams_credentials_busy_total"),
             throttled_address: counter!("dcams_credentials_throttled_total", "scope" => "address"),
             throttled_user: counter!("dcams_credentials_throttled_total", "scope" => "user"),
+            token_accepted: counter!("dcams_credentials_tokens_total", "outcome" => "accepted"),
+            token_refused: counter!("dcams_credentials_tokens_total", "outcome" => "refused"),
         }
     }
 
     pub(crate) fn hashed(&self, matches: bool) -> &Counter {
         if matches { &self.hash_match } else { &self.hash_mismatch }
+    }
+
+    pub(crate) fn token(&self, is_accepted: bool) -> &Counter {
+        if is_accepted {
+            &self.token_accepted
+        } else {
+            &self.token_refused
+        }
     }
 
     pub(crate) fn throttled(&self, scope: Scope) -> &Counter {

@@ -13,6 +13,7 @@
 //! | `attempts` | what became of a transaction whose connection was lost |
 //! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
+//! | `tokens` | API tokens: what acts for an account without its password |
 //! | `webhooks` | where changes are sent to, how far that is, and what could not be delivered |
 //! | `audit` | the history sealed in blocks, and checked against them |
 //! | `copy` | from one store to another, whatever databases they are on |
@@ -45,6 +46,7 @@ mod retries;
 mod schema;
 mod sealing;
 mod statements;
+mod tokens;
 mod webhooks;
 mod writer;
 
@@ -73,6 +75,7 @@ pub use model::{
     InvalidIdempotencyKey, InvalidStatus, NewCustomer, Origin, Place, Principal, Profile, Put, Registered, Status,
     StatusChange,
 };
+pub use tokens::{InvalidScope, NewToken, Scope, Scopes, StoredToken, Token, TokenHash};
 pub use webhooks::{
     Delivery, DeliveryOutcome, Health, NewWebhook, ParkedDelivery, Webhook, WebhookSecret, WebhookTarget, WebhookWork,
 };
