@@ -4,7 +4,7 @@ use proto::{
     Refusal,
     v1::{EraseCustomerRequest, EraseCustomerResponse},
 };
-use store::{EmailKey, Erase, IdempotencyKey};
+use store::{EmailKey, Erase, IdempotencyKey, Scope};
 use tonic::{Request, Response, Status};
 
 use crate::{Service, access::Call, convert};
@@ -16,12 +16,12 @@ pub(crate) async fn answer(
     let call = Call::of(&request)?;
     let input = check(request.get_ref());
     let erasure = service
-        .perform(&call, input, |principal, (email, key)| {
+        .perform(&call, Scope::Admin, input, |actor, (email, key)| {
             let erase = Erase {
-                principal,
+                principal: actor.principal,
                 email,
                 key,
-                origin: call.origin(),
+                origin: call.origin(actor),
             };
             service.store.erase_customer(erase, call.deadline)
         })

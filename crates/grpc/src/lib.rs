@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `edge` | what every call passes first and last: request id, deadline, limits, metrics |
 //! | `budget` | what large messages take of the budget of memory |
-//! | `access` | the credentials of a call, and operations that need them |
+//! | `access` | who calls, by a password or a token, and operations that need that |
+//! | `rates` | how many requests an account may make |
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
 //! | `watch_status_changes` | the streams of the feed: how many, how fast, until when |
 //! | `customer_link` | where people can look at a customer |
@@ -23,6 +24,7 @@ mod get_status;
 mod get_status_at;
 mod health;
 mod list_status_changes;
+mod rates;
 #[cfg(test)]
 mod tests;
 mod update_status;
@@ -45,10 +47,11 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
-use crate::{budget::Sizes, watch_status_changes::Streams};
+use crate::{budget::Sizes, rates::Rates, watch_status_changes::Streams};
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
+pub use rates::Rate;
 pub use watch_status_changes::StreamSettings;
 
 /// Limits of the gRPC face.
@@ -66,6 +69,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The longest deadline that a call may name.
     pub deadline_limit: Duration,
+    /// How often an account may ask; none sets no limit.
+    pub account_rate: Option<Rate>,
     /// The streams of `WatchStatusChanges`.
     pub streams: StreamSettings,
     /// Cancelled when the server stops: streams end then, which by themselves would not.
@@ -81,6 +86,7 @@ impl Default for Settings {
             customer_link: CustomerLink::default(),
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
+            account_rate: None,
             streams: StreamSettings::default(),
             stop: CancellationToken::default(),
         }
@@ -108,6 +114,7 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
+        rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
     });
     // tonic has one limit for all operations of a server.
@@ -149,6 +156,7 @@ pub struct Service {
     document_limit: usize,
     customer_link: CustomerLink,
     budget: Budget,
+    rates: Arc<Rates>,
     streams: Streams,
 }
 
