@@ -8,7 +8,10 @@ use tonic::Status;
 /// What does not occur on the REST face, and why.
 pub const ABSENT: [(Reason, &str); 2] = [
     (Reason::TooSlow, "there are no streams over JSON"),
-    (Reason::PermissionDenied, "a JSON body carries a user and a password, and no token"),
+    (
+        Reason::PermissionDenied,
+        "a JSON body carries a user and a password, and no token",
+    ),
 ];
 
 /// Name, HTTP status and message of an error.

@@ -1,6 +1,7 @@
 //! The command line: every command, flag and environment variable there is.
 
 mod commands;
+mod overload;
 mod serve;
 mod values;
 

@@ -81,7 +81,7 @@ pub(crate) async fn run(location: StoreOptions, options: Box<ServeOptions>) -> a
             } else {
                 demo::warn_if_present(&store).await;
             }
-            let credentials = Credentials::new(credentials::Settings::default());
+            let credentials = Credentials::new(options.overload.logins());
             let service = grpc::service(
                 store.clone(),
                 credentials,
@@ -147,6 +147,7 @@ fn store_settings(options: &ServeOptions) -> Settings {
         readers: options.readers,
         writers: options.writers,
         write_queue: options.write_queue.get(),
+        queue_wait: options.overload.queue_wait,
         batch: options.write_batch,
         ..Settings::default()
     }
@@ -157,8 +158,11 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
         document_limit: options.documents.limit,
         customer_link: options.customer_link.clone().unwrap_or_default(),
         budget,
+        account_rate: options.overload.account_rate(),
+        calls: options.overload.max_calls.get(),
         streams: StreamSettings {
             most: options.streams.get(),
+            most_per_account: options.overload.streams_per_account(),
             heartbeat: options.heartbeat,
             slow_consumer: options.slow_consumer,
             ..StreamSettings::default()

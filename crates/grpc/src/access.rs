@@ -84,7 +84,9 @@ impl Identity {
         let header = request.metadata().get("authorization")?.as_bytes();
         let after = |scheme: &str| {
             let (beginning, rest) = header.split_at_checked(scheme.len())?;
-            beginning.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest.trim_ascii())
+            beginning
+                .eq_ignore_ascii_case(scheme.as_bytes())
+                .then_some(rest.trim_ascii())
         };
         match after("basic ") {
             Some(encoded) => Self::basic(encoded),

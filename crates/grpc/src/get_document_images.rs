@@ -25,7 +25,13 @@ pub(crate) async fn answer(
     let hold = service.budget.take(usize::try_from(bytes).unwrap_or(usize::MAX))?;
     let (customer, documents) = service
         .perform(&call, Scope::Documents, input, |actor, email| {
-            read(service.store.clone(), actor.principal, email, call.deadline, hold.clone())
+            read(
+                service.store.clone(),
+                actor.principal,
+                email,
+                call.deadline,
+                hold.clone(),
+            )
         })
         .await?;
     let mut response = Response::new(GetDocumentImagesResponse {

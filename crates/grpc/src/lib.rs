@@ -71,6 +71,8 @@ pub struct Settings {
     pub deadline_limit: Duration,
     /// How often an account may ask; none sets no limit.
     pub account_rate: Option<Rate>,
+    /// The most calls at once; one more is refused before anything is read of it. Streams count only until they have begun.
+    pub calls: usize,
     /// The streams of `WatchStatusChanges`.
     pub streams: StreamSettings,
     /// Cancelled when the server stops: streams end then, which by themselves would not.
@@ -87,6 +89,7 @@ impl Default for Settings {
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
             account_rate: None,
+            calls: 2_048,
             streams: StreamSettings::default(),
             stop: CancellationToken::default(),
         }

@@ -300,7 +300,8 @@ impl Reader {
                 true => Err(Error::StaleCredentials),
                 false => {
                     let (store, streams) = (self.service.store.clone(), self.service.streams.clone());
-                    self.beating(read(store, streams, self.actor.principal, self.place)).await?
+                    self.beating(read(store, streams, self.actor.principal, self.place))
+                        .await?
                 }
             };
             let error = match page {

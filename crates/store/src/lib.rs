@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `connection` | one type for a connection to either database |
 //! | `pool` | threads that run queries for async callers |
+//! | `patience` | how long what is asked of either may wait |
 //! | `writer` | group commit: many changes, one transaction |
 //! | `puts` | what it means to register or change a customer |
 //! | `retries` | idempotency keys: what came twice is made once |
@@ -40,6 +41,7 @@ mod import;
 mod keys;
 mod migrations;
 mod model;
+mod patience;
 mod pool;
 mod puts;
 mod retries;
@@ -96,6 +98,8 @@ pub struct Settings {
     pub writers: Option<NonZeroUsize>,
     /// Changes that may wait for a writer; one more is [`Error::Full`].
     pub write_queue: usize,
+    /// How long what is taken from a queue may have waited: while it has for longer, one more is [`Error::Full`].
+    pub queue_wait: Duration,
     /// The most changes in one transaction.
     pub batch: NonZeroUsize,
     /// How long to wait for a connection.
@@ -117,6 +121,7 @@ impl Default for Settings {
             read_queue: 1_024,
             writers: None,
             write_queue: 1_024,
+            queue_wait: Duration::from_millis(500),
             batch: some(256),
             checkout: Duration::from_millis(500),
             statement: Duration::from_secs(10),
@@ -179,6 +184,6 @@ impl Store {
         if !self.writer.healthy() {
             return Err(Error::Unavailable("the last write failed".to_owned()));
         }
-        self.pool.read(deadline, connection::ping).await
+        self.pool.probe(deadline, connection::ping).await
     }
 }

@@ -13,14 +13,21 @@ use crate::{
     Error, Result, Settings, attempts,
     connection::{AnyConnection, Connector},
     model::expired,
+    patience::Patience,
 };
 
 /// The threads, and the queue before them.
 pub(crate) struct Pool {
     /// None once it is being closed.
     queue: Option<Sender<Job>>,
+    /// How many may wait in it, but for probes.
+    most: usize,
+    patience: Patience,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// How many probes may wait. How busy the store is does not decide whether it is there.
+const PROBES: usize = 8;
 
 /// Work for one of the threads: it is given the means to get a connection, and answers its caller itself.
 type Job = Box<dyn FnOnce(&Connections) + Send>;
@@ -44,7 +51,7 @@ impl Pool {
             .test_on_check_out(false)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(connector);
-        let (queue, jobs) = bounded::<Job>(settings.read_queue);
+        let (queue, jobs) = bounded::<Job>(settings.read_queue.saturating_add(PROBES));
         let mut threads = Vec::new();
         for number in 0..settings.readers.get() {
             let connections = Connections {
@@ -64,6 +71,8 @@ impl Pool {
         }
         Ok(Self {
             queue: Some(queue),
+            most: settings.read_queue,
+            patience: Patience::new(settings.queue_wait),
             threads,
         })
     }
@@ -71,6 +80,24 @@ impl Pool {
     /// Runs a read. If the connection turns out to be dead, it is run again on another: after a restart of the database
     /// all that are kept are dead, and only one that was made since tells that the database is.
     pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.enter()?;
+        self.read_now(deadline, query).await
+    }
+
+    /// The same for a probe, which waits however many do.
+    pub(crate) async fn probe<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.read_now(deadline, query).await
+    }
+
+    async fn read_now<T: Send + 'static>(
         &self,
         deadline: Instant,
         query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
@@ -94,6 +121,7 @@ impl Pool {
         deadline: Instant,
         query: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.enter()?;
         self.submit(deadline, move |connections| connections.get()?.run(query))
             .await
     }
@@ -105,10 +133,20 @@ impl Pool {
         deadline: Instant,
         work: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.enter()?;
         self.submit(deadline, move |connections| {
             attempts::transact(|| connections.get(), deadline, work)
         })
         .await
+    }
+
+    /// Refuses one more when too many wait, or for too long.
+    fn enter(&self) -> Result<()> {
+        let waiting = self.queue.as_ref().map_or(0, Sender::len);
+        match waiting < self.most && self.patience.admits(waiting) {
+            true => Ok(()),
+            false => Err(Error::Full),
+        }
     }
 
     async fn submit<T: Send + 'static>(
@@ -117,7 +155,9 @@ impl Pool {
         work: impl FnOnce(&Connections) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let (patience, came) = (self.patience.clone(), Instant::now());
         let job: Job = Box::new(move |connections| {
+            patience.took(came);
             let result = if expired(deadline) {
                 Err(Error::Expired)
             } else {

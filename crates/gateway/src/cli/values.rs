@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use store::Change;
+use store::{Change, Token};
 
 /// A number from 1 to `MOST`: each of what it counts takes memory or a thread.
 pub(crate) fn to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
@@ -39,6 +39,17 @@ pub(crate) fn age(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a number with s, m, h or d is needed, such as 90d, from 1s to 36500d".to_owned())
 }
 
+/// How long something may take: at least a millisecond, and at most a century.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms") {
+        Some(number) => (number.parse().ok())
+            .filter(|milliseconds| (1..=60_000).contains(milliseconds))
+            .map(Duration::from_millis),
+        None => age(text).ok(),
+    }
+    .ok_or_else(|| "a number with ms, s, m, h or d is needed, such as 10s, from 1ms to 36500d".to_owned())
+}
+
 /// Why a status is changed.
 pub(crate) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -46,6 +57,18 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
         return Err(format!(
             "a text of 1 to {} characters without control characters is needed",
             Change::REASON
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// What a token is for.
+pub(crate) fn label(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.chars().count() > Token::LABEL || text.contains(char::is_control) {
+        return Err(format!(
+            "a text of at most {} characters without control characters is needed",
+            Token::LABEL
         ));
     }
     Ok(text.to_owned())
@@ -81,6 +104,18 @@ mod tests {
         }
         for (text, seconds) in [("1s", 1), ("30m", 1_800), ("12h", 43_200), ("90d", 7_776_000)] {
             assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for (text, milliseconds) in [
+            ("1ms", 1),
+            ("250ms", 250),
+            ("60000ms", 60_000),
+            ("2s", 2_000),
+            ("10m", 600_000),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "ms", "0ms", "60001ms", "-1ms", "1.5s", "0s", "10"] {
+            assert!(time(text).is_err(), "{text}");
         }
         for text in [
             "",

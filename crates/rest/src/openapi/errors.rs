@@ -43,8 +43,8 @@ const fn when(reason: Reason) -> Option<&'static str> {
         Reason::Overloaded => "there is more to do than can be done",
         Reason::Unavailable => "the store is down, or the gateway is stopping",
         Reason::Internal => "a defect; more is in the log, under the `X-Request-Id`",
-        // There are no streams here.
-        Reason::TooSlow => return None,
+        // There are no streams here, and no tokens: a body has a user and a password.
+        Reason::TooSlow | Reason::PermissionDenied => return None,
     })
 }
 
