@@ -1,1 +1,3 @@
 //! What stands between the faces and the world: limits, TLS, tokens, telemetry, configuration.
+
+mod overload;

@@ -75,6 +75,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "Changes that were handed to the streams of the feed",
         ),
         (audit::SEALED, "Rows of the history that were sealed"),
+        ("dcams_calls_under_way", "Calls that --max-calls counts now"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
     ] {
         match name.ends_with("_total") {
