@@ -15,7 +15,7 @@ use crate::{
         errors::{Refused, check},
         feed::{generated, with},
     },
-    support::{Backend, Connection, Database, Gateway, Reply, dcams, eventually},
+    support::{Backend, Connection, Database, Gateway, Reply, dcams, eventually, until},
 };
 
 const EMAIL: &str = "jane@example.com";
@@ -131,8 +131,12 @@ fn one_call_too_many_is_refused_at_once_and_there_is_room_again() {
         let blocked = database.session().holding_customers();
         let (rest, (reply, arrived)) = (gateway.rest, mpsc::channel());
         let caller = thread::spawn(move || {
-            let update = Connection::open(rest).post(body("shop", "secret", "updateStatus"));
-            reply.send(update).unwrap();
+            // Until it is the one: a read below may have been before it.
+            let update = || Connection::open(rest).post(body("shop", "secret", "updateStatus"));
+            let taken = until("the change is taken", || {
+                Some(update()).filter(|reply| reply.status != 503)
+            });
+            reply.send(taken).unwrap();
         });
         // It is under way once others are refused. These are reads, which nothing holds up.
         let read = || gateway.post(body("other", "secret", "getStatus"));
