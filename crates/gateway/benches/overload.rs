@@ -114,13 +114,23 @@ fn main() {
 /// A store with a customer for each caller.
 fn filled() -> Database {
     let database = Backend::Sqlite.database();
-    dcams(&database, &["account", "create", "bench", "--password-stdin"], "bench password").ok();
+    dcams(
+        &database,
+        &["account", "create", "bench", "--password-stdin"],
+        "bench password",
+    )
+    .ok();
     let mut rows = String::from("email\n");
     for number in 0..CROWD {
         let _ = writeln!(rows, "customer{number}@example.com");
     }
     let file = database.file("customers.csv", rows);
-    dcams(&database, &["customer", "import", file.to_str().unwrap(), "--account", "bench"], "").ok();
+    dcams(
+        &database,
+        &["customer", "import", file.to_str().unwrap(), "--account", "bench"],
+        "",
+    )
+    .ok();
     database
 }
 
@@ -132,7 +142,11 @@ async fn measure(gateway: &Gateway, face: Face, time: Duration) -> String {
     run(&mut crowd[..CALLERS], Duration::from_secs(1), None).await;
     let found = Duration::from_secs(4);
     let capacity = run(&mut crowd[..CALLERS], found, None).await;
-    assert_eq!((capacity.refused.len(), capacity.failed), (0, 0), "below its capacity it serves all");
+    assert_eq!(
+        (capacity.refused.len(), capacity.failed),
+        (0, 0),
+        "below its capacity it serves all"
+    );
     let capacity = capacity.served.len() as f64 / found.as_secs_f64();
 
     let before = memory(gateway, "VmRSS:");
@@ -281,7 +295,12 @@ async fn post(stream: &mut TcpStream, buffer: &mut Vec<u8>, number: usize, passe
         let text = str::from_utf8(&buffer[..head]).unwrap();
         let length = text
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse::<usize>()
+                    .ok()
+            })
             .unwrap();
         if buffer.len() >= head + 4 + length {
             return match &text[9..12] {
@@ -302,7 +321,12 @@ async fn update(
 ) -> Outcome {
     let message = UpdateStatusRequest {
         email: format!("customer{number}@example.com"),
-        status: if passes { proto::v1::Status::Fail } else { proto::v1::Status::Pass }.into(),
+        status: if passes {
+            proto::v1::Status::Fail
+        } else {
+            proto::v1::Status::Pass
+        }
+        .into(),
         ..UpdateStatusRequest::default()
     };
     let mut body = vec![0];

@@ -16,7 +16,12 @@ use secrecy::SecretString;
 use store::{AccountName, Authority, Face, Origin, Principal, Scopes, StoredToken};
 use tonic::{Request, Status};
 
-use crate::{Service, convert, edge::Passed};
+use crate::{
+    Service,
+    calls::{Place, TooMany},
+    convert,
+    edge::Passed,
+};
 
 /// How long the store has to note that a token is in use. Nobody waits for it.
 const NOTE: Duration = Duration::from_secs(5);
@@ -30,6 +35,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// Whether it was counted against the account's rate.
     counted: AtomicBool,
+    /// Its place among the calls that are under way; none once it only streams.
+    place: Option<Place>,
 }
 
 /// How a caller says who it is.
@@ -39,20 +46,9 @@ enum Identity {
 }
 
 impl Call {
-    /// Reads a call's metadata. Whatever cannot be the credentials of an account is refused at once: that tells nobody
-    /// more than the rules for names, passwords and tokens, which are public.
-    pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let passed = request.extensions().get::<Passed>().ok_or(Reason::Internal)?;
-        let from = request.extensions().get::<ClientAddress>();
-        Ok(Self {
-            identity: Identity::of(request).ok_or(Reason::BadCredentials)?,
-            // A caller without an address is a task of this process.
-            from: from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0),
-            face: passed.face,
-            request_id: passed.request_id.clone(),
-            deadline: passed.deadline,
-            counted: AtomicBool::new(false),
-        })
+    /// Gives up its place: a stream has a seat of its own.
+    pub(crate) fn leave(&mut self) {
+        drop(self.place.take());
     }
 
     pub(crate) fn request_id(&self) -> &str {
@@ -163,6 +159,25 @@ impl Actor {
 }
 
 impl Service {
+    /// Reads a call's metadata, and gives it a place among those that are under way: its message has arrived, so that nobody
+    /// holds a place by being slow. Whatever cannot be the credentials of an account is refused at once: that tells nobody
+    /// more than the rules for names, passwords and tokens, which are public.
+    pub(crate) fn begin<T>(&self, request: &Request<T>) -> Result<Call, Status> {
+        let place = self.calls.enter().map_err(|TooMany| Reason::Overloaded)?;
+        let passed = request.extensions().get::<Passed>().ok_or(Reason::Internal)?;
+        let from = request.extensions().get::<ClientAddress>();
+        Ok(Call {
+            identity: Identity::of(request).ok_or(Reason::BadCredentials)?,
+            // A caller without an address is a task of this process.
+            from: from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0),
+            face: passed.face,
+            request_id: passed.request_id.clone(),
+            deadline: passed.deadline,
+            counted: AtomicBool::new(false),
+            place: Some(place),
+        })
+    }
+
     /// Does an operation on behalf of the caller. Faulty input is refused only once the credentials hold: before that,
     /// a caller learns nothing. What its scopes do not include is refused before its input is judged.
     ///

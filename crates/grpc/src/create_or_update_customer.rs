@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Service,
-    access::Call,
     budget::Taken,
     convert::{self, require},
 };
@@ -38,7 +37,7 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<CreateOrUpdateCustomerRequest>,
 ) -> Result<Response<CreateOrUpdateCustomerResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let taken = request.extensions().get::<Taken>().cloned().ok_or(Reason::Internal)?;
     let input = check(request.into_inner(), service.document_limit);
     let scopes = input.as_ref().map_or(Scope::Write.into(), Wanted::scopes);

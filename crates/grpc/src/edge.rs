@@ -10,10 +10,9 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Histogram};
 use proto::{Budget, FACE, Hold, REQUEST_ID, Reason, Refusal, request_id};
 use store::Face;
-use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
 
@@ -47,8 +46,6 @@ struct Shared {
     deadline_limit: Duration,
     sizes: Sizes,
     budget: Budget,
-    calls: Arc<Semaphore>,
-    under_way: Gauge,
     rest: Measures,
     grpc: Measures,
 }
@@ -60,8 +57,6 @@ impl<S> Edge<S> {
             deadline_limit: settings.deadline_limit,
             sizes: settings.sizes(),
             budget: settings.budget.clone(),
-            calls: Arc::new(Semaphore::new(settings.calls.min(Semaphore::MAX_PERMITS))),
-            under_way: metrics::gauge!("dcams_calls_under_way"),
             rest: Measures::new(Face::Rest),
             grpc: Measures::new(Face::Grpc),
         };
@@ -127,14 +122,6 @@ where
             Face::Grpc
         };
         let deadline = began + time;
-        // One more than there may be is refused before anything is read of it, so that this costs next to nothing. A stream
-        // has a seat of its own, and counts here until it has begun.
-        let Ok(permit) = Arc::clone(&self.shared.calls).try_acquire_owned() else {
-            let mut response = Status::from(Reason::Overloaded).into_http();
-            name(&mut response, &id);
-            self.shared.measures(face).record(response.headers(), began);
-            return Box::pin(std::future::ready(Ok(response)));
-        };
         request.extensions_mut().insert(Passed {
             request_id: id.clone(),
             face,
@@ -147,44 +134,21 @@ where
             self.small.call(request)
         };
         let shared = Arc::clone(&self.shared);
-        let under_way = UnderWay::new(&shared.under_way);
         Box::pin(async move {
-            let _held = (permit, under_way);
             let mut response = match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(response) => in_our_words(response?),
                 Err(_) => Status::from(Reason::DeadlineExceeded).into_http(),
             };
-            name(&mut response, &id);
+            // An id is made of characters that a header may hold.
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
             shared.measures(face).record(response.headers(), began);
             Ok(match response.extensions().get::<Hold>().cloned() {
                 Some(hold) => response.map(|body| Body::new(Held::new(body, hold, Held::UNREAD))),
                 None => response,
             })
         })
-    }
-}
-
-/// Counts a call as long as it is held.
-struct UnderWay(Gauge);
-
-impl UnderWay {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.increment(1);
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.decrement(1);
-    }
-}
-
-/// Says which call an answer belongs to.
-fn name(response: &mut Response<Body>, id: &str) {
-    // An id is made of characters that a header may hold.
-    if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(REQUEST_ID, id);
     }
 }
 

@@ -7,13 +7,13 @@ use proto::{
 use store::{EmailKey, Erase, IdempotencyKey, Scope};
 use tonic::{Request, Response, Status};
 
-use crate::{Service, access::Call, convert};
+use crate::{Service, convert};
 
 pub(crate) async fn answer(
     service: &Service,
     request: Request<EraseCustomerRequest>,
 ) -> Result<Response<EraseCustomerResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.get_ref());
     let erasure = service
         .perform(&call, Scope::Admin, input, |actor, (email, key)| {

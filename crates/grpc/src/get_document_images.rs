@@ -9,13 +9,13 @@ use proto::{
 use store::{Customer, EmailKey, Principal, Scope, Store};
 use tonic::{Request, Response, Status};
 
-use crate::{Service, access::Call, convert};
+use crate::{Service, convert};
 
 pub(crate) async fn answer(
     service: &Service,
     request: Request<GetDocumentImagesRequest>,
 ) -> Result<Response<GetDocumentImagesResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = convert::customer_key(&request.get_ref().email);
     let bytes = service
         .perform(&call, Scope::Documents, input.clone(), |actor, email| {

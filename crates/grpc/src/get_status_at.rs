@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Service,
-    access::Call,
     convert::{self, require},
 };
 
@@ -19,7 +18,7 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<GetStatusAtRequest>,
 ) -> Result<Response<GetStatusAtResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.into_inner());
     let (item, account) = service
         .perform(&call, Scope::Read, input, async |actor, (email, time)| {

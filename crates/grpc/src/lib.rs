@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `edge` | what every call passes first and last: request id, deadline, limits, metrics |
 //! | `budget` | what large messages take of the budget of memory |
+//! | `calls` | how many calls may be under way |
 //! | `access` | who calls, by a password or a token, and operations that need that |
 //! | `rates` | how many requests an account may make |
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
@@ -14,6 +15,7 @@
 
 mod access;
 mod budget;
+mod calls;
 mod convert;
 mod create_or_update_customer;
 mod customer_link;
@@ -47,7 +49,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
-use crate::{budget::Sizes, rates::Rates, watch_status_changes::Streams};
+use crate::{budget::Sizes, calls::Calls, rates::Rates, watch_status_changes::Streams};
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
@@ -71,7 +73,8 @@ pub struct Settings {
     pub deadline_limit: Duration,
     /// How often an account may ask; none sets no limit.
     pub account_rate: Option<Rate>,
-    /// The most calls at once; one more is refused before anything is read of it. Streams count only until they have begun.
+    /// The most calls at once; one more is refused. A call counts once its message is there, and a stream only until it has
+    /// begun.
     pub calls: usize,
     /// The streams of `WatchStatusChanges`.
     pub streams: StreamSettings,
@@ -117,6 +120,7 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
+        calls: Calls::new(settings.calls),
         rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
     });
@@ -159,6 +163,7 @@ pub struct Service {
     document_limit: usize,
     customer_link: CustomerLink,
     budget: Budget,
+    calls: Calls,
     rates: Arc<Rates>,
     streams: Streams,
 }

@@ -7,7 +7,7 @@ use proto::{
 use store::{HistoryQuery, Scope, Whose};
 use tonic::{Request, Response, Status};
 
-use crate::{Service, access::Call, convert};
+use crate::{Service, convert};
 
 /// How many changes a page has that names no number.
 const PAGE: u32 = 100;
@@ -22,7 +22,7 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<ListStatusChangesRequest>,
 ) -> Result<Response<ListStatusChangesResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.into_inner());
     let (page, account) = service
         .perform(&call, Scope::Read, input, async |actor, input| {

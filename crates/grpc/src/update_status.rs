@@ -9,7 +9,6 @@ use tonic::{Request, Response};
 
 use crate::{
     Service,
-    access::Call,
     convert::{self, require},
 };
 
@@ -27,7 +26,7 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<UpdateStatusRequest>,
 ) -> Result<Response<UpdateStatusResponse>, tonic::Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.get_ref());
     let customer = service
         .perform(&call, Scope::Write, input, |actor, wanted| {

@@ -151,7 +151,7 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<WatchStatusChangesRequest>,
 ) -> Result<Response<Answers>, Status> {
-    let call = Call::of(&request)?;
+    let mut call = service.begin(&request)?;
     let deadline = call.deadline;
     let WatchStatusChangesRequest { cursor, only_new } = request.into_inner();
     let begin = |actor: Actor, cursor: String| async move {
@@ -172,6 +172,7 @@ pub(crate) async fn answer(
     let (actor, place, cursor) = service.perform(&call, Scope::Read, Ok(cursor), begin).await?;
     // After the credentials: nobody else takes a seat.
     let seat = service.streams.seat(actor.principal.account)?;
+    call.leave();
 
     let (answers, queue) = mpsc::channel(QUEUE);
     let (end, ended) = oneshot::channel();
