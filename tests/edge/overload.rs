@@ -225,6 +225,7 @@ fn limits_that_make_no_sense_are_refused() {
     let database = Backend::Sqlite.database();
     for (flag, value) in [
         ("--max-calls", "0"),
+        ("--lag-limit", "0ms"),
         ("--queue-wait", "0ms"),
         ("--queue-wait", "1"),
         ("--account-rate", "-1"),

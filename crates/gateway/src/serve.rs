@@ -160,6 +160,7 @@ fn grpc_settings(options: &ServeOptions, budget: proto::Budget, stop: Cancellati
         budget,
         account_rate: options.overload.account_rate(),
         calls: options.overload.max_calls.get(),
+        lag: options.overload.lag_limit,
         streams: StreamSettings {
             most: options.streams.get(),
             most_per_account: options.overload.streams_per_account(),

@@ -76,6 +76,8 @@ pub struct Settings {
     /// The most calls at once; one more is refused. A call counts once its message is there, and a stream only until it has
     /// begun.
     pub calls: usize,
+    /// How late the tasks of the process may be. While they are later, a call is refused unless few are under way.
+    pub lag: Duration,
     /// The streams of `WatchStatusChanges`.
     pub streams: StreamSettings,
     /// Cancelled when the server stops: streams end then, which by themselves would not.
@@ -93,6 +95,7 @@ impl Default for Settings {
             deadline_limit: Duration::from_secs(10),
             account_rate: None,
             calls: 2_048,
+            lag: Duration::from_millis(50),
             streams: StreamSettings::default(),
             stop: CancellationToken::default(),
         }
@@ -120,7 +123,7 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
-        calls: Calls::new(settings.calls),
+        calls: Calls::new(settings.calls, settings.lag),
         rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
     });

@@ -17,6 +17,9 @@ pub(crate) struct OverloadOptions {
     /// The most calls at once, over both faces; one more is refused. Streams count for themselves
     #[arg(long, env = "DCAMS_MAX_CALLS", value_name = "N", default_value = "2048", value_parser = to::<1_000_000>)]
     pub(crate) max_calls: NonZeroUsize,
+    /// How late the gateway's own tasks may have their turn: while they have it later, a call is refused unless fewer than 128 are under way; a number with ms, s, m, h or d
+    #[arg(long, env = "DCAMS_LAG_LIMIT", value_name = "TIME", default_value = "50ms", value_parser = time)]
+    pub(crate) lag_limit: Duration,
     /// How long a change or a read may wait for its turn: while those that are begun have waited longer, what comes is refused; a number with ms, s, m, h or d
     #[arg(long, env = "DCAMS_QUEUE_WAIT", value_name = "TIME", default_value = "500ms", value_parser = time)]
     pub(crate) queue_wait: Duration,
