@@ -22,6 +22,8 @@ pub enum Reason {
     KeyReused,
     /// Unknown user, wrong password or disabled account; which of them is not said.
     BadCredentials,
+    /// The API token that a call came with is not good for it.
+    PermissionDenied,
     /// The account has no such customer.
     CustomerNotFound,
     /// Nothing is served at this path.
@@ -40,9 +42,9 @@ pub enum Reason {
     BodyTooLarge,
     /// The body is encoded in a way that is not understood.
     UnsupportedEncoding,
-    /// Too many requests, or too many failed logins.
+    /// Too many requests of an account, or too many failed logins.
     Throttled,
-    /// A queue is full.
+    /// A queue is full, or too slow to wait in.
     Overloaded,
     /// The store is down, or the server is stopping.
     Unavailable,
@@ -55,7 +57,7 @@ impl Reason {
     pub const DOMAIN: &'static str = "dcams.storage";
 
     /// Every reason there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::MissingInput,
         Self::InvalidEmail,
         Self::InvalidStatus,
@@ -64,6 +66,7 @@ impl Reason {
         Self::UnknownService,
         Self::KeyReused,
         Self::BadCredentials,
+        Self::PermissionDenied,
         Self::CustomerNotFound,
         Self::UnknownPath,
         Self::MethodNotAllowed,
@@ -131,6 +134,12 @@ impl Reason {
                 G::Unauthenticated,
                 H::UNAUTHORIZED,
                 "Either your username or password is incorrect",
+            ),
+            Self::PermissionDenied => (
+                "PERMISSION_DENIED",
+                G::PermissionDenied,
+                H::FORBIDDEN,
+                "The token does not permit this",
             ),
             Self::CustomerNotFound => (
                 "CUSTOMER_NOT_FOUND",

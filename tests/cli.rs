@@ -12,6 +12,7 @@ mod history;
 mod import;
 mod keys;
 mod schema;
+mod tokens;
 mod usage;
 
 use serde_json::json;

@@ -3,13 +3,14 @@
 pub mod client;
 mod conditional;
 mod customers;
-mod errors;
+pub mod errors;
 pub mod feed;
 mod grpcurl;
 mod health;
 mod history;
 mod reflection;
 mod surface;
+pub mod tokens;
 
 use client::{Answer, Client, Metadata};
 use tonic::Status;

@@ -29,12 +29,16 @@ const MARK: &str = "canary";
 
 /// Everything that was said where personal data must not be.
 #[derive(Default)]
-struct Heard(Vec<(String, String)>);
+struct Heard {
+    said: Vec<(String, String)>,
+    /// What was made up on the way, and is a secret as well.
+    secrets: Vec<String>,
+}
 
 impl Heard {
     fn note(&mut self, place: &str, text: impl AsRef<[u8]>) {
         let text = String::from_utf8_lossy(text.as_ref()).into_owned();
-        self.0.push((place.to_owned(), text));
+        self.said.push((place.to_owned(), text));
     }
 
     /// An answer that is an error: all of it must be clean.
@@ -50,9 +54,12 @@ impl Heard {
         let credentials = basic(&format!("USERNAME:{PASSWORD}"));
         let encoded = credentials.strip_prefix("Basic ").unwrap();
         let born = CUSTOMER[8].1;
-        for (place, text) in &self.0 {
+        let known = [MARK, born, encoded, &*BASE64_STANDARD.encode(MARK)];
+        let made_up = self.secrets.iter().map(String::as_str);
+        let secrets: Vec<_> = known.into_iter().chain(made_up).collect();
+        for (place, text) in &self.said {
             let lower = text.to_lowercase();
-            for secret in [MARK, born, encoded, &*BASE64_STANDARD.encode(MARK)] {
+            for secret in &secrets {
                 assert!(!lower.contains(&secret.to_lowercase()), "{secret} in {place}: {text}");
             }
         }
@@ -195,6 +202,57 @@ fn over_grpc(client: &Client, heard: &mut Heard) {
     }
 }
 
+/// Makes a token, uses it, and has it refused in every way. Gives the secret of one that was good.
+fn with_tokens(database: &Database, client: &Client, heard: &mut Heard) -> String {
+    let logged = ["--log", "trace"];
+    let mut token = |scope: &str| {
+        let create = [
+            "account", "token", "create", "USERNAME", "--label", "a label", "--scope", scope,
+        ];
+        let output = dcams(database, &[&create[..], &logged].concat(), "");
+        assert_eq!(output.code, 0, "{output:?}");
+        heard.note("the log of a token that is made", &output.err);
+        let token = output.out.split("token: ").nth(1).unwrap().trim_end();
+        token.to_owned()
+    };
+    let (token, reads) = (token("read,write"), token("read"));
+    let update = |token: &str, email: &str| {
+        let fields = [("email", email), ("status", "STATUS_PASS")];
+        let metadata = Metadata::default().with("authorization", &format!("Bearer {token}"));
+        client.call("UpdateStatus", &fields, metadata)
+    };
+    assert_eq!(update(&token, EMAIL).unwrap().customer("last_name"), CUSTOMER[3].1);
+    let id = &token[6..22];
+    let output = dcams(
+        database,
+        &[&["account", "token", "revoke", id], &logged[..]].concat(),
+        "",
+    );
+    assert_eq!(output.code, 0, "{output:?}");
+    heard.note(
+        "the log of a token that is revoked",
+        format!("{}{}", output.out, output.err),
+    );
+    for refused in [
+        update(&token, EMAIL),
+        update(&reads, EMAIL),
+        update(&format!("{}canary", &token[..81]), EMAIL),
+        update("canary-token", EMAIL),
+        update(&token.replace("dcams", "canary"), EMAIL),
+    ] {
+        let status = refused.unwrap_err();
+        heard.note("a gRPC status", format!("{status:?}"));
+        heard.note("the details of a gRPC status", status.details());
+    }
+    let list = dcams(
+        database,
+        &[&["account", "token", "list", "USERNAME"], &logged[..]].concat(),
+        "",
+    );
+    heard.note("the list of tokens", format!("{}{}", list.out, list.err));
+    token[23..].to_owned()
+}
+
 fn over_the_command_line(database: &Database, heard: &mut Heard) {
     let good = "canary-good@canary-domain.example,canary-given,19130607";
     let files = [
@@ -282,6 +340,8 @@ fn listen(backend: Backend, format: &str, set_up: fn(Database) -> Database) {
     over_rest(&gateway, &mut heard);
     over_rest(&facade, &mut heard);
     over_grpc(&client, &mut heard);
+    let secret = with_tokens(&database, &client, &mut heard);
+    heard.secrets.push(secret);
     over_the_command_line(&database, &mut heard);
 
     let mut neighbour = database.session();

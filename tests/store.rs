@@ -52,6 +52,7 @@ mod reads;
 mod retries;
 mod shared;
 mod sqlite_file;
+mod tokens;
 mod webhooks;
 
 /// Every status there is.

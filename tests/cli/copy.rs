@@ -45,6 +45,7 @@ fn a_store_is_moved_to_the_other_database_and_works_there() {
                 ("audit_blocks", "0"),
                 ("webhooks", "0"),
                 ("webhook_deliveries", "0"),
+                ("api_tokens", "0"),
             ]
         );
         let show = ["customer", "show", "b@example.com", "--account", "shop"];

@@ -12,7 +12,7 @@ fn dcams(arguments: &[&str]) -> Output {
 /// Flags, names of variables and defaults change on purpose only.
 #[test]
 fn the_help_of_every_command_is_as_agreed() {
-    let commands: [&[&str]; 46] = [
+    let commands: [&[&str]; 50] = [
         &[],
         &["serve"],
         &["account"],
@@ -21,6 +21,10 @@ fn the_help_of_every_command_is_as_agreed() {
         &["account", "disable"],
         &["account", "enable"],
         &["account", "set-password"],
+        &["account", "token"],
+        &["account", "token", "create"],
+        &["account", "token", "list"],
+        &["account", "token", "revoke"],
         &["customer"],
         &["customer", "import"],
         &["customer", "show"],
@@ -97,7 +101,11 @@ fn no_command_is_left_out_of_the_help() {
         ),
         (&["store"], &["copy"]),
         (&["config"], &["check", "show", "example", "reference"]),
-        (&["account"], &["create", "list", "disable", "enable", "set-password"]),
+        (
+            &["account"],
+            &["create", "list", "disable", "enable", "token", "set-password"],
+        ),
+        (&["account", "token"], &["create", "list", "revoke"]),
         (
             &["customer"],
             &["import", "export", "show", "set-status", "history", "erase"],

@@ -6,7 +6,13 @@ use proto::{Reason, Refusal};
 use tonic::Status;
 
 /// What does not occur on the REST face, and why.
-pub const ABSENT: [(Reason, &str); 1] = [(Reason::TooSlow, "there are no streams over JSON")];
+pub const ABSENT: [(Reason, &str); 2] = [
+    (Reason::TooSlow, "there are no streams over JSON"),
+    (
+        Reason::PermissionDenied,
+        "a JSON body carries a user and a password, and no token",
+    ),
+];
 
 /// Name, HTTP status and message of an error.
 type Error = (String, u16, String);

@@ -69,7 +69,7 @@ fn differs(from: &Database, to: &Database) -> String {
 }
 
 /// The columns of each table; those with a # are bytes.
-const TABLES: [(&str, &str, &str); 10] = [
+const TABLES: [(&str, &str, &str); 11] = [
     ("encryption", "id", "id state #index_key"),
     (
         "accounts",
@@ -118,6 +118,11 @@ const TABLES: [(&str, &str, &str); 10] = [
         "webhook_deliveries",
         "id",
         "id webhook_id position customer_id attempts first_time next_time parked last_error",
+    ),
+    (
+        "api_tokens",
+        "id",
+        "id account_id public_id #hash scopes label create_time expire_time revoke_time use_time",
     ),
 ];
 
@@ -278,7 +283,9 @@ fn filled(database: &Database) {
                 (2, 'second', 'https://example.com/', {some}, {some}, 9, 1, 1, 2, 3, '', 0, 0, 0);
          INSERT INTO webhook_deliveries (webhook_id, position, customer_id, attempts, first_time, next_time, parked,
                                          last_error)
-         VALUES (2, 7, 3, 1, 2, 3, {yes}, '500'), (2, 8, 3, 0, 0, 0, {no}, '')"
+         VALUES (2, 7, 3, 1, 2, 3, {yes}, '500'), (2, 8, 3, 0, 0, 0, {no}, '');
+         INSERT INTO api_tokens (account_id, public_id, hash, scopes, label, create_time, expire_time, revoke_time, use_time)
+         VALUES (1, 'first', {some}, 15, 'a label', 1, 2, 3, 4), (2, 'second', {none}, 1, '', 1, NULL, NULL, NULL)"
     )
         .replace("\\'", "'"),
     );
@@ -399,6 +406,7 @@ fn a_copy_that_was_interrupted_anywhere_goes_on_where_it_ended(from: Database, t
         ("idempotency_keys", 2),
         ("audit_blocks", 1),
         ("webhook_deliveries", 0),
+        ("api_tokens", 1),
     ] {
         let had = customers_in(&to);
         let mut began_with = None;

@@ -1,23 +1,22 @@
-//! Remembers for a while which logins were verified, so that only the first costs a hash.
+//! Remembers for a while which logins and tokens were verified, so that only the first costs a hash or a look into the store.
 
 use std::time::{Duration, Instant};
 
-use crate::Verified;
 use crate::digest::Digest;
 
-/// Verified logins, bounded in number and age; failures are never kept.
-pub(crate) struct Cache {
-    logins: quick_cache::sync::Cache<Digest, Login>,
+/// What was verified, bounded in number and age; failures are never kept.
+pub(crate) struct Cache<T> {
+    logins: quick_cache::sync::Cache<Digest, Login<T>>,
     ttl: Duration,
 }
 
 #[derive(Clone, Copy)]
-struct Login {
-    verified: Verified,
+struct Login<T> {
+    verified: T,
     since: Instant,
 }
 
-impl Cache {
+impl<T: Clone> Cache<T> {
     pub(crate) fn new(entries: usize, ttl: Duration) -> Self {
         Self {
             logins: quick_cache::sync::Cache::new(entries),
@@ -25,7 +24,7 @@ impl Cache {
         }
     }
 
-    pub(crate) fn get(&self, login: &Digest, now: Instant) -> Option<Verified> {
+    pub(crate) fn get(&self, login: &Digest, now: Instant) -> Option<T> {
         let found = self.logins.get(login)?;
         if self.expired(&found, now) {
             self.logins.remove_if(login, |found| self.expired(found, now));
@@ -34,7 +33,7 @@ impl Cache {
         Some(found.verified)
     }
 
-    pub(crate) fn insert(&self, login: Digest, verified: Verified, now: Instant) {
+    pub(crate) fn insert(&self, login: Digest, verified: T, now: Instant) {
         self.logins.insert(login, Login { verified, since: now });
     }
 
@@ -42,7 +41,7 @@ impl Cache {
         self.logins.remove(login);
     }
 
-    fn expired(&self, login: &Login, now: Instant) -> bool {
+    fn expired(&self, login: &Login<T>, now: Instant) -> bool {
         now.saturating_duration_since(login.since) >= self.ttl
     }
 }
@@ -50,6 +49,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Verified;
 
     const VERIFIED: Verified = Verified { account: 1, version: 2 };
     const TTL: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::Account;
+use crate::{Account, Token};
 
 /// A BLAKE3 digest under the key of this process: nobody outside can make or recognize one.
 pub(crate) type Digest = [u8; blake3::OUT_LEN];
@@ -56,6 +56,27 @@ impl Digester {
     pub(crate) fn source(&self, user: &str, from: IpAddr) -> Source {
         Source {
             user: self.digest(b's', &[user.as_bytes()]),
+            network: network(from),
+        }
+    }
+
+    /// The key of a token among the remembered ones.
+    pub(crate) fn token(&self, token: &Token) -> Digest {
+        self.digest(b't', &[token.reveal().expose_secret().as_bytes()])
+    }
+
+    /// An address at which tokens that do not count are counted together.
+    pub(crate) fn token_source(&self, from: IpAddr) -> Source {
+        Source {
+            user: self.digest(b'n', &[]),
+            network: network(from),
+        }
+    }
+
+    /// A token at an address.
+    pub(crate) fn token_at(&self, token: Digest, from: IpAddr) -> Source {
+        Source {
+            user: token,
             network: network(from),
         }
     }

@@ -1,4 +1,4 @@
-//! Checks user names and passwords, quickly when they were checked before, and slows down guessing.
+//! Checks user names and passwords, and API tokens, quickly when they were checked before, and slows down guessing.
 //!
 //! A login goes through here in two steps. [`Credentials::remembered`] answers in less than a microsecond if this very
 //! user and password were verified lately (`cache`). Otherwise the caller reads the account from its store and hands
@@ -6,10 +6,14 @@
 //! of them hash (`hashing`, `password`) and remembers a success. Both refuse who has failed too often; to repeat what
 //! has just failed is no further failure, and costs no further hash (`throttle`).
 //!
+//! An API token goes the same way (`bearer`): it is remembered, or its caller reads what its store knows of it. It costs no
+//! slow hash (`token` says why), and locks nobody out.
+//!
 //! There is no I/O and no state outside this process. What is remembered carries the version of the credentials it was
 //! verified against: the caller's store compares it in the transaction that it protects, and calls
 //! [`Credentials::forget`] and [`Credentials::verify`] if the account has changed.
 
+mod bearer;
 mod cache;
 mod digest;
 mod flight;
@@ -18,6 +22,7 @@ mod password;
 mod settings;
 mod telemetry;
 mod throttle;
+mod token;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -35,8 +40,10 @@ use crate::password::StoredHash;
 use crate::telemetry::Counters;
 use crate::throttle::{Attempt, Refusal, Throttle};
 
+pub use crate::bearer::{Granted, TokenRecord};
 pub use crate::password::{HashError, generate, hash};
 pub use crate::settings::Settings;
+pub use crate::token::Token;
 
 /// What the store knows of an account that logs in.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,7 +101,8 @@ pub struct Credentials {
 struct Inner {
     clock: Clock,
     digester: Digester,
-    cache: Cache,
+    cache: Cache<Verified>,
+    tokens: Cache<Arc<Granted>>,
     throttle: Arc<Throttle>,
     hashing: Hashing,
     flights: Arc<Flights>,
@@ -114,6 +122,7 @@ impl Credentials {
             inner: Arc::new(Inner {
                 digester: Digester::new(),
                 cache: Cache::new(settings.cache_entries, settings.cache_ttl),
+                tokens: Cache::new(settings.cache_entries, settings.cache_ttl),
                 throttle: Arc::new(Throttle::new(&settings, clock())),
                 hashing: Hashing::new(&settings),
                 flights: Arc::default(),

@@ -16,6 +16,8 @@ pub(crate) struct Counters {
     throttled_user: Counter,
     hashes_running: Gauge,
     hashes_waiting: Gauge,
+    token_accepted: Counter,
+    token_refused: Counter,
 }
 
 impl Counters {
@@ -45,6 +47,10 @@ impl Counters {
             "dcams_credentials_hashes_waiting",
             "Passwords that wait to be hashed, when this was asked for"
         );
+        describe_counter!(
+            "dcams_credentials_tokens_total",
+            "API tokens looked up in the store, since they were not remembered"
+        );
         Self {
             cache_hit: counter!("dcams_credentials_cache_total", "outcome" => "hit"),
             cache_miss: counter!("dcams_credentials_cache_total", "outcome" => "miss"),
@@ -56,6 +62,8 @@ impl Counters {
             throttled_user: counter!("dcams_credentials_throttled_total", "scope" => "user"),
             hashes_running: gauge!("dcams_credentials_hashes_running"),
             hashes_waiting: gauge!("dcams_credentials_hashes_waiting"),
+            token_accepted: counter!("dcams_credentials_tokens_total", "outcome" => "accepted"),
+            token_refused: counter!("dcams_credentials_tokens_total", "outcome" => "refused"),
         }
     }
 
@@ -66,6 +74,14 @@ impl Counters {
     pub(crate) fn load(&self, (running, waiting): (usize, usize)) {
         self.hashes_running.set(running as f64);
         self.hashes_waiting.set(waiting as f64);
+    }
+
+    pub(crate) fn token(&self, is_accepted: bool) -> &Counter {
+        if is_accepted {
+            &self.token_accepted
+        } else {
+            &self.token_refused
+        }
     }
 
     pub(crate) fn throttled(&self, scope: Scope) -> &Counter {

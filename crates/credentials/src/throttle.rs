@@ -150,7 +150,14 @@ impl Throttle {
         self.ledgers().addresses.clear(source);
     }
 
-    fn knows(&self, source: &Source) -> bool {
+    /// Counts a failure at an address, of whoever is not told apart there. Nothing was reserved for it, so that many may be
+    /// tried at once: it is nothing that could be guessed.
+    pub(crate) fn fail(&self, source: &Source, guess: Digest, now: Instant) {
+        let block = self.ledgers().addresses.count(source, guess, now);
+        self.note(block, now);
+    }
+
+    pub(crate) fn knows(&self, source: &Source) -> bool {
         self.known.get(source).is_some()
     }
 
@@ -162,7 +169,13 @@ impl Throttle {
         } else {
             None
         };
-        if let Some(block) = by_address.max(by_user) {
+        drop(ledgers);
+        self.note(by_address.max(by_user), now);
+    }
+
+    /// Notes that somebody is blocked from now on, for so long.
+    fn note(&self, block: Option<Duration>, now: Instant) {
+        if let Some(block) = block {
             self.calm
                 .fetch_max(self.nanos(now).saturating_add(nanos(block)), Ordering::Release);
         }

@@ -1,5 +1,7 @@
 //! `account`: who may sign in.
 
+mod token;
+
 use std::{
     io::{BufRead, Read},
     time::{Duration, Instant},
@@ -54,6 +56,7 @@ pub(crate) async fn run(location: &StoreOptions, command: AccountCommand) -> any
                 .with_context(|| name.to_string())?;
             say!("account {name} is enabled")?;
         }
+        AccountCommand::Token(command) => token::run(&store, command, deadline).await?,
         AccountCommand::List => {
             for account in store.accounts(deadline).await? {
                 let state = if account.enabled { "enabled" } else { "disabled" };

@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod limits;
+mod overload;
 mod serve;
 mod telemetry;
 mod tls;

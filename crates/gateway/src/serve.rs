@@ -124,7 +124,7 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
             } else {
                 demo::warn_if_present(&store).await;
             }
-            let credentials = Credentials::new(credentials::Settings::default());
+            let credentials = Credentials::new(options.overload.logins());
             let service = grpc::service(
                 store.clone(),
                 credentials.clone(),
@@ -212,6 +212,7 @@ fn store_settings(options: &ServeOptions) -> Settings {
         readers: options.readers,
         writers: options.writers,
         write_queue: options.write_queue.get(),
+        queue_wait: options.overload.queue_wait,
         batch: options.write_batch,
         ..Settings::default()
     }
@@ -227,8 +228,12 @@ fn grpc_settings(
         document_limit: options.documents.limit,
         customer_link: options.customer_link.clone().unwrap_or_default(),
         budget,
+        account_rate: options.overload.account_rate(),
+        calls: options.overload.max_calls.get(),
+        lag: options.overload.lag_limit,
         streams: StreamSettings {
             most: options.streams.get(),
+            most_per_account: options.overload.streams_per_account(),
             heartbeat: options.heartbeat,
             slow_consumer: options.slow_consumer,
             ..StreamSettings::default()

@@ -138,6 +138,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "Whether the files of TLS were fit for use when they were last looked at, by what they are for",
         ),
         (tls::FAILURES, "TLS handshakes that came to nothing, by listener"),
+        ("dcams_calls_under_way", "Calls that --max-calls counts now"),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
         (
             "dcams_pool_connections",

@@ -4,12 +4,11 @@ use proto::{
     Reason, Refusal,
     v1::{CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse},
 };
-use store::{Documents, Email, Field, IdempotencyKey, InvalidField, NewCustomer, Profile, Put};
+use store::{Documents, Email, Field, IdempotencyKey, InvalidField, NewCustomer, Profile, Put, Scope, Scopes};
 use tonic::{Request, Response, Status};
 
 use crate::{
     Service,
-    access::Call,
     budget::Taken,
     convert::{self, require},
 };
@@ -22,21 +21,34 @@ pub(crate) struct Wanted {
     key: Option<IdempotencyKey>,
 }
 
+impl Wanted {
+    /// What a token needs for it.
+    fn scopes(&self) -> Scopes {
+        let NewCustomer { documents, cleared, .. } = &self.new;
+        let has_images = *documents != Documents::default();
+        match has_images || cleared.contains(&Field::Front) || cleared.contains(&Field::Back) {
+            true => [Scope::Write, Scope::Documents].into_iter().collect(),
+            false => Scope::Write.into(),
+        }
+    }
+}
+
 pub(crate) async fn answer(
     service: &Service,
     request: Request<CreateOrUpdateCustomerRequest>,
 ) -> Result<Response<CreateOrUpdateCustomerResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let taken = request.extensions().get::<Taken>().cloned().ok_or(Reason::Internal)?;
     let input = check(request.into_inner(), service.document_limit);
+    let scopes = input.as_ref().map_or(Scope::Write.into(), Wanted::scopes);
     let registered = service
-        .perform(&call, input, |principal, wanted| {
+        .perform(&call, scopes, input, |actor, wanted| {
             let put = Put {
-                principal,
+                principal: actor.principal,
                 new: wanted.new,
                 etag: wanted.etag,
                 key: wanted.key,
-                origin: call.origin(),
+                origin: call.origin(actor),
                 hold: taken.hold(),
             };
             service.store.put_customer(put, call.deadline)

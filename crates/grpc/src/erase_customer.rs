@@ -4,24 +4,24 @@ use proto::{
     Refusal,
     v1::{EraseCustomerRequest, EraseCustomerResponse},
 };
-use store::{EmailKey, Erase, IdempotencyKey};
+use store::{EmailKey, Erase, IdempotencyKey, Scope};
 use tonic::{Request, Response, Status};
 
-use crate::{Service, access::Call, convert};
+use crate::{Service, convert};
 
 pub(crate) async fn answer(
     service: &Service,
     request: Request<EraseCustomerRequest>,
 ) -> Result<Response<EraseCustomerResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.get_ref());
     let erasure = service
-        .perform(&call, input, |principal, (email, key)| {
+        .perform(&call, Scope::Admin, input, |actor, (email, key)| {
             let erase = Erase {
-                principal,
+                principal: actor.principal,
                 email,
                 key,
-                origin: call.origin(),
+                origin: call.origin(actor),
             };
             service.store.erase_customer(erase, call.deadline)
         })

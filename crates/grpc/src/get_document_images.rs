@@ -6,26 +6,32 @@ use proto::{
     Hold,
     v1::{Documents, GetDocumentImagesRequest, GetDocumentImagesResponse},
 };
-use store::{Customer, EmailKey, Principal, Store};
+use store::{Customer, EmailKey, Principal, Scope, Store};
 use tonic::{Request, Response, Status};
 
-use crate::{Service, access::Call, convert};
+use crate::{Service, convert};
 
 pub(crate) async fn answer(
     service: &Service,
     request: Request<GetDocumentImagesRequest>,
 ) -> Result<Response<GetDocumentImagesResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = convert::customer_key(&request.get_ref().email);
     let bytes = service
-        .perform(&call, input.clone(), |principal, email| {
-            service.store.document_bytes(principal, email, call.deadline)
+        .perform(&call, Scope::Documents, input.clone(), |actor, email| {
+            service.store.document_bytes(actor.principal, email, call.deadline)
         })
         .await?;
     let hold = service.budget.take(usize::try_from(bytes).unwrap_or(usize::MAX))?;
     let (customer, documents) = service
-        .perform(&call, input, |principal, email| {
-            read(service.store.clone(), principal, email, call.deadline, hold.clone())
+        .perform(&call, Scope::Documents, input, |actor, email| {
+            read(
+                service.store.clone(),
+                actor.principal,
+                email,
+                call.deadline,
+                hold.clone(),
+            )
         })
         .await?;
     let mut response = Response::new(GetDocumentImagesResponse {

@@ -6,12 +6,11 @@ use proto::{
     Reason, Refusal,
     v1::{GetStatusAtRequest, GetStatusAtResponse},
 };
-use store::EmailKey;
+use store::{EmailKey, Scope};
 use tonic::{Request, Response, Status};
 
 use crate::{
     Service,
-    access::Call,
     convert::{self, require},
 };
 
@@ -19,16 +18,17 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<GetStatusAtRequest>,
 ) -> Result<Response<GetStatusAtResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.into_inner());
-    let item = service
-        .perform(&call, input, |principal, (email, time)| {
-            service.store.status_at(principal, email, time, call.deadline)
+    let (item, account) = service
+        .perform(&call, Scope::Read, input, async |actor, (email, time)| {
+            let item = service.store.status_at(actor.principal, email, time, call.deadline);
+            Ok((item.await?, actor.account().to_owned()))
         })
         .await?;
     Ok(Response::new(GetStatusAtResponse {
         status: convert::status_of(item.change.to).into(),
-        change: Some(convert::feed_item(item, call.account())),
+        change: Some(convert::feed_item(item, &account)),
     }))
 }
 

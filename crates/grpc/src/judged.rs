@@ -46,6 +46,6 @@ impl Judged for GetDocumentImagesRequest {
 /// # Errors
 /// When its credentials can be those of no account.
 pub fn user<T>(request: &Request<T>) -> Result<String, Refusal> {
-    let (user, _) = access::basic(request).ok_or(Reason::BadCredentials)?;
+    let user = access::user(request).ok_or(Reason::BadCredentials)?;
     Ok(user.as_str().to_owned())
 }

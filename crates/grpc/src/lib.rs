@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `edge` | what every call passes first and last: request id, deadline, limits, metrics |
 //! | `budget` | what large messages take of the budget of memory |
-//! | `access` | the credentials of a call, and operations that need them |
+//! | `calls` | how many calls may be under way |
+//! | `access` | who calls, by a password or a token, and operations that need that |
+//! | `rates` | how many requests an account may make |
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
 //! | `watch_status_changes` | the streams of the feed: how many, how fast, until when |
 //! | `customer_link` | where people can look at a customer |
@@ -15,6 +17,7 @@
 
 mod access;
 mod budget;
+mod calls;
 mod convert;
 mod create_or_update_customer;
 mod customer_link;
@@ -26,6 +29,7 @@ mod get_status_at;
 mod health;
 mod judged;
 mod list_status_changes;
+mod rates;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -49,12 +53,13 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
-use crate::{budget::Sizes, watch_status_changes::Streams};
+use crate::{budget::Sizes, calls::Calls, rates::Rates, watch_status_changes::Streams};
 pub use access::CertificateAccount;
 pub use customer_link::{CustomerLink, InvalidLink};
 pub use edge::Edge;
 pub use health::Readiness;
 pub use judged::{Judged, user};
+pub use rates::Rate;
 pub use watch_status_changes::{Retiring, StreamSettings};
 
 /// Limits of the gRPC face.
@@ -74,6 +79,13 @@ pub struct Settings {
     pub deadline_limit: Duration,
     /// How long a client may leave a reply unread that holds a part of the budget.
     pub unread: Duration,
+    /// How often an account may ask; none sets no limit.
+    pub account_rate: Option<Rate>,
+    /// The most calls at once; one more is refused. A call counts once its message is there, and a stream only until it has
+    /// begun.
+    pub calls: usize,
+    /// How late the tasks of the process may be. While they are later, a call is refused unless few are under way.
+    pub lag: Duration,
     /// The streams of `WatchStatusChanges`.
     pub streams: StreamSettings,
     /// Cancelled when the server stops: streams end then, which by themselves would not.
@@ -92,6 +104,9 @@ impl Default for Settings {
             deadline: Duration::from_secs(5),
             deadline_limit: Duration::from_secs(10),
             unread: Duration::from_secs(10),
+            account_rate: None,
+            calls: 2_048,
+            lag: Duration::from_millis(50),
             streams: StreamSettings::default(),
             stop: CancellationToken::default(),
             telemetry: Telemetry::default(),
@@ -120,6 +135,8 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
+        calls: Calls::new(settings.calls, settings.lag),
+        rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
     });
     // tonic has one limit for all operations of a server.
@@ -161,6 +178,8 @@ pub struct Service {
     document_limit: usize,
     customer_link: CustomerLink,
     budget: Budget,
+    calls: Calls,
+    rates: Arc<Rates>,
     streams: Streams,
 }
 

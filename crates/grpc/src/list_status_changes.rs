@@ -4,10 +4,10 @@ use proto::{
     Reason, Refusal,
     v1::{ListStatusChangesRequest, ListStatusChangesResponse},
 };
-use store::{HistoryQuery, Whose};
+use store::{HistoryQuery, Scope, Whose};
 use tonic::{Request, Response, Status};
 
-use crate::{Service, access::Call, convert};
+use crate::{Service, convert};
 
 /// How many changes a page has that names no number.
 const PAGE: u32 = 100;
@@ -22,19 +22,22 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<ListStatusChangesRequest>,
 ) -> Result<Response<ListStatusChangesResponse>, Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.into_inner());
-    let page = service
-        .perform(&call, input, |principal, input| {
+    let (page, account) = service
+        .perform(&call, Scope::Read, input, async |actor, input| {
             let Input { query, token, most } = input;
-            service.store.changes(principal, query, token, most, call.deadline)
+            let page = service
+                .store
+                .changes(actor.principal, query, token, most, call.deadline);
+            Ok((page.await?, actor.account().to_owned()))
         })
         .await?;
     Ok(Response::new(ListStatusChangesResponse {
         changes: page
             .changes
             .into_iter()
-            .map(|item| convert::feed_item(item, call.account()))
+            .map(|item| convert::feed_item(item, &account))
             .collect(),
         next_page_token: page.next.unwrap_or_default(),
     }))

@@ -4,12 +4,11 @@ use proto::{
     Refusal,
     v1::{UpdateStatusRequest, UpdateStatusResponse},
 };
-use store::{Change, Condition, EmailKey, IdempotencyKey, Status};
+use store::{Change, Condition, EmailKey, IdempotencyKey, Scope, Status};
 use tonic::{Request, Response};
 
 use crate::{
     Service,
-    access::Call,
     convert::{self, require},
 };
 
@@ -27,18 +26,18 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<UpdateStatusRequest>,
 ) -> Result<Response<UpdateStatusResponse>, tonic::Status> {
-    let call = Call::of(&request)?;
+    let call = service.begin(&request)?;
     let input = check(request.get_ref());
     let customer = service
-        .perform(&call, input, |principal, wanted| {
+        .perform(&call, Scope::Write, input, |actor, wanted| {
             let change = Change {
-                principal,
+                principal: actor.principal,
                 email: wanted.email,
                 status: wanted.status,
                 condition: wanted.condition,
                 reason: wanted.reason,
                 key: wanted.key,
-                origin: call.origin(),
+                origin: call.origin(actor),
             };
             service.store.set_status(change, call.deadline)
         })

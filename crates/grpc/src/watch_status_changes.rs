@@ -6,7 +6,7 @@
 //! by the cursor that the consumer comes back with.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -18,7 +18,7 @@ use proto::{
     Reason, Refusal,
     v1::{WatchStatusChangesRequest, WatchStatusChangesResponse},
 };
-use store::{Error, FeedItem, Place, Principal, Store};
+use store::{Error, FeedItem, Place, Principal, Scope, Store};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -27,13 +27,19 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{Service, Settings, access::Call, convert};
+use crate::{
+    Service, Settings,
+    access::{Actor, Call},
+    convert,
+};
 
 /// Limits of the streams.
 #[derive(Clone, Debug)]
 pub struct StreamSettings {
     /// The most streams at once; one more is refused.
     pub most: usize,
+    /// The most of them that an account has at once; one more is refused.
+    pub most_per_account: usize,
     /// How long nothing is sent before a heartbeat is.
     pub heartbeat: Duration,
     /// How long a consumer may leave the oldest answer of a full queue there.
@@ -46,6 +52,7 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             most: 256,
+            most_per_account: 64,
             heartbeat: Duration::from_secs(10),
             slow_consumer: Duration::from_secs(30),
             outage: Duration::from_secs(30),
@@ -83,6 +90,8 @@ pub(crate) struct Streams {
     settings: StreamSettings,
     stop: CancellationToken,
     seats: Arc<Semaphore>,
+    /// How many of them each account has. One without any is not in it.
+    taken: Arc<Mutex<HashMap<i64, usize>>>,
     reads: Arc<Semaphore>,
     running: Gauge,
     sent: Counter,
@@ -95,6 +104,7 @@ impl Streams {
         Self {
             stop: settings.stop.clone(),
             seats: Arc::new(Semaphore::new(streams.most)),
+            taken: Arc::default(),
             reads: Arc::new(Semaphore::new(READS)),
             settings: streams,
             running: metrics::gauge!("dcams_feed_streams"),
@@ -103,13 +113,21 @@ impl Streams {
         }
     }
 
-    /// A seat for a stream, if there is one.
-    fn seat(&self) -> Result<Seat, Reason> {
+    /// A seat for a stream of an account, if there is one.
+    fn seat(&self, account: i64) -> Result<Seat, Reason> {
         let permit = Arc::clone(&self.seats).try_acquire_owned();
         let permit = permit.map_err(|_| Reason::Overloaded)?;
+        let mut accounts = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = accounts.get(&account).copied().unwrap_or_default();
+        if taken >= self.settings.most_per_account {
+            return Err(Reason::Throttled);
+        }
+        accounts.insert(account, taken + 1);
         self.running.increment(1);
         Ok(Seat {
             running: self.running.clone(),
+            account,
+            taken: Arc::clone(&self.taken),
             _permit: permit,
         })
     }
@@ -118,12 +136,19 @@ impl Streams {
 /// The right to stream, as long as it is held.
 struct Seat {
     running: Gauge,
+    account: i64,
+    taken: Arc<Mutex<HashMap<i64, usize>>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.running.decrement(1);
+        let mut accounts = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match accounts.get_mut(&self.account) {
+            Some(taken) if *taken > 1 => *taken -= 1,
+            _ => drop(accounts.remove(&self.account)),
+        }
     }
 }
 
@@ -131,7 +156,7 @@ pub(crate) async fn answer(
     service: &Service,
     request: Request<WatchStatusChangesRequest>,
 ) -> Result<Response<Answers>, Status> {
-    let call = Call::of(&request)?;
+    let mut call = service.begin(&request)?;
     let deadline = call.deadline;
     // Without one, it lives as long as the server does.
     let retiring = request
@@ -139,8 +164,9 @@ pub(crate) async fn answer(
         .get::<Retiring>()
         .map(|retiring| retiring.0.clone());
     let WatchStatusChangesRequest { cursor, only_new } = request.into_inner();
-    let begin = |principal: Principal, cursor: String| async move {
+    let begin = |actor: Actor, cursor: String| async move {
         let store = &service.store;
+        let principal = actor.principal;
         // Before the cursor is looked at: without the right, nothing is said of it.
         store.confirm(principal, deadline).await?;
         let place = if !cursor.is_empty() {
@@ -150,22 +176,21 @@ pub(crate) async fn answer(
         } else {
             Place::default()
         };
-        Ok((principal, place, store.cursor(place, deadline).await?))
+        Ok((actor, place, store.cursor(place, deadline).await?))
     };
     let announces = cursor.is_empty() && only_new;
-    let (principal, place, cursor) = service.perform(&call, Ok(cursor), begin).await?;
+    let (actor, place, cursor) = service.perform(&call, Scope::Read, Ok(cursor), begin).await?;
     // After the credentials: nobody else takes a seat.
-    let seat = service.streams.seat()?;
+    let seat = service.streams.seat(actor.principal.account)?;
+    call.leave();
 
     let (answers, queue) = mpsc::channel(QUEUE);
     let (end, ended) = oneshot::channel();
     let queue = Arc::new(Mutex::new(queue));
     let reader = Reader {
-        store: service.store.clone(),
-        streams: service.streams.clone(),
-        principal,
-        account: call.account().to_owned(),
-        request_id: call.request_id().to_owned(),
+        service: service.clone(),
+        call,
+        actor,
         place,
         cursor,
         live: false,
@@ -174,9 +199,9 @@ pub(crate) async fn answer(
         queue: Arc::clone(&queue),
     };
     tokio::spawn(async move {
-        if let Some(refusal) = reader.run(announces, retiring.unwrap_or_default()).await {
+        if let Some(status) = reader.run(announces, retiring.unwrap_or_default()).await {
             // Nobody listens any more if this fails.
-            let _ = end.send(refusal.into());
+            let _ = end.send(status);
         }
         drop(seat);
     });
@@ -239,11 +264,11 @@ impl Drop for Handed {
 
 /// What reads for a stream.
 struct Reader {
-    store: Store,
-    streams: Streams,
-    principal: Principal,
-    account: String,
-    request_id: String,
+    service: Service,
+    /// Verified anew when what was verified no longer holds: the account's password may have been changed, or another of its
+    /// tokens revoked.
+    call: Call,
+    actor: Actor,
     /// All up to here is in the queue, or was.
     place: Place,
     /// The same, as the consumer sees it.
@@ -259,15 +284,16 @@ struct Reader {
 type End = Option<Refusal>;
 
 impl Reader {
-    async fn run(mut self, announces: bool, retiring: CancellationToken) -> End {
-        let stop = self.streams.stop.clone();
+    async fn run(mut self, announces: bool, retiring: CancellationToken) -> Option<Status> {
+        let stop = self.service.streams.stop.clone();
         let answers = self.answers.clone();
-        tokio::select! {
+        let end = tokio::select! {
             Err(end) = self.follow(announces) => end,
             () = answers.closed() => None,
             () = stop.cancelled() => Some(Reason::Unavailable.into()),
             () = retiring.cancelled() => Some(Reason::Unavailable.into()),
-        }
+        };
+        end.map(|refusal| self.call.refused(refusal))
     }
 
     /// Reads and hands out until that cannot go on.
@@ -275,22 +301,22 @@ impl Reader {
         if announces {
             self.send(Vec::new()).await?;
         }
-        let mut written = self.store.written();
+        let mut written = self.service.store.written();
         let mut pause = POLL;
         let mut out_of_reach: Option<Instant> = None;
         loop {
             // Before the read: what is written during it makes for another one.
             written.mark_unchanged();
             let asked = Instant::now();
-            match self
-                .beating(read(
-                    self.store.clone(),
-                    self.streams.clone(),
-                    self.principal,
-                    self.place,
-                ))
-                .await?
-            {
+            let page = match self.actor.expired() {
+                true => Err(Error::StaleCredentials),
+                false => {
+                    let (store, streams) = (self.service.store.clone(), self.service.streams.clone());
+                    self.beating(read(store, streams, self.actor.principal, self.place))
+                        .await?
+                }
+            };
+            let error = match page {
                 Ok((items, cursor)) => {
                     out_of_reach = None;
                     let is_full = items.len() >= PAGE as usize;
@@ -302,7 +328,9 @@ impl Reader {
                     if is_full {
                         continue;
                     }
+                    None
                 }
+                Err(Error::StaleCredentials) => self.renew().await?,
                 // A short outage is none of the consumer's business: the stream goes on behind it where it was.
                 Err(
                     error @ (Error::Unavailable(_)
@@ -310,16 +338,33 @@ impl Reader {
                     | Error::Full
                     | Error::Collision(_)
                     | Error::Keys(_)),
-                ) => {
-                    let since = *out_of_reach.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.streams.settings.outage {
-                        tracing::warn!(request_id = self.request_id, %error, "a stream ends, as the store is out of reach");
-                        return Err(Some(Reason::Unavailable.into()));
-                    }
+                ) => Some(error.to_string()),
+                Err(error) => return Err(Some(convert::reason(error, self.call.request_id()).into())),
+            };
+            if let Some(error) = error {
+                let since = *out_of_reach.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.service.streams.settings.outage {
+                    let request_id = self.call.request_id();
+                    tracing::warn!(request_id, error, "a stream ends, as the store is out of reach");
+                    return Err(Some(Reason::Unavailable.into()));
                 }
-                Err(error) => return Err(Some(convert::reason(error, &self.request_id).into())),
             }
             pause = self.beating(sign(&mut written, pause, asked)).await?;
+        }
+    }
+
+    /// Verifies the caller anew. Gives why that could not be done now, where it may be a little later.
+    async fn renew(&mut self) -> Result<Option<String>, End> {
+        let (service, deadline) = (self.service.clone(), std::time::Instant::now() + PATIENCE);
+        match service.verify(&self.call, deadline).await {
+            // An account that took the name of this one has another feed.
+            Ok(actor) if actor.principal.account == self.actor.principal.account => {
+                self.actor = actor;
+                Ok(None)
+            }
+            Ok(_) => Err(Some(Reason::BadCredentials.into())),
+            Err(refusal) if refusal.reason.retryable() => Ok(Some(refusal.message())),
+            Err(refusal) => Err(Some(refusal)),
         }
     }
 
@@ -327,7 +372,7 @@ impl Reader {
     async fn beating<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = std::pin::pin!(work);
         loop {
-            match timeout_at(self.last_sent + self.streams.settings.heartbeat, &mut work).await {
+            match timeout_at(self.last_sent + self.service.streams.settings.heartbeat, &mut work).await {
                 Ok(done) => return Ok(done),
                 Err(_) => self.send(Vec::new()).await?,
             }
@@ -341,11 +386,12 @@ impl Reader {
             self.place = change.place;
             if self.live {
                 // A clock that went back makes none.
-                self.streams
+                self.service
+                    .streams
                     .lag
                     .record(now.duration_since(change.time).unwrap_or_default());
             }
-            changes.push(convert::status_change(change, customer.as_ref(), &self.account));
+            changes.push(convert::status_change(change, customer.as_ref(), self.actor.account()));
         }
         let before = std::mem::replace(&mut self.cursor, cursor);
         self.queue_up(changes, before).await
@@ -366,14 +412,14 @@ impl Reader {
             },
             before,
         };
-        let patience = self.streams.settings.slow_consumer;
+        let patience = self.service.streams.settings.slow_consumer;
         match timeout(patience, self.answers.reserve()).await {
             Ok(Ok(place)) => place.send(queued),
             Ok(Err(_)) => return Err(None),
             Err(_) => return Err(Some(Refusal::too_slow(self.give_up(queued)))),
         }
         self.last_sent = Instant::now();
-        self.streams.sent.increment(count);
+        self.service.streams.sent.increment(count);
         Ok(())
     }
 

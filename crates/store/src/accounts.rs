@@ -21,7 +21,7 @@ pub struct Account {
     pub name: String,
     /// The password's argon2id hash, as a PHC string.
     pub password_hash: String,
-    /// Grows with every change of password, enabled or disabled.
+    /// Grows with every change of password, enabled or disabled, and with every token that is revoked.
     pub credential_version: i64,
     /// Whether it may sign in.
     pub enabled: bool,

@@ -17,8 +17,8 @@ use crate::{
     hash::Value,
     migrations,
     schema::{
-        accounts, audit_blocks, customers, documents, encryption, erasures, feed, idempotency_keys, status_changes,
-        webhook_deliveries, webhooks,
+        accounts, api_tokens, audit_blocks, customers, documents, encryption, erasures, feed, idempotency_keys,
+        status_changes, webhook_deliveries, webhooks,
     },
 };
 
@@ -356,11 +356,24 @@ copied! {
         parked: bool,
         last_error: String
     ), key(id: i64), order(webhook_deliveries::id), size("0");
+
+    ApiTokenRow = api_tokens(
+        id: i64,
+        account_id: i64,
+        public_id: String,
+        hash: Vec<u8>,
+        scopes: i16,
+        label: String,
+        create_time: i64,
+        expire_time: Option<i64>,
+        revoke_time: Option<i64>,
+        use_time: Option<i64>
+    ), key(id: i64), order(api_tokens::id), size("0");
 }
 
 /// All tables of a store but those that are the database's own, each behind those that it refers to. Of `feed`,
 /// [`carry_feed`] takes what is the store's; `attempts` tells of transactions of the source's server.
-const TABLES: [&dyn Table; 10] = [
+const TABLES: [&dyn Table; 11] = [
     &encryption::table,
     &accounts::table,
     &customers::table,
@@ -371,6 +384,7 @@ const TABLES: [&dyn Table; 10] = [
     &audit_blocks::table,
     &webhooks::table,
     &webhook_deliveries::table,
+    &api_tokens::table,
 ];
 
 /// The last key of a page, of the keys and sizes of rows.
@@ -503,7 +517,7 @@ fn verify(
 }
 
 /// The tables whose keys the database makes up, and the columns of these.
-const NUMBERED: [(&dyn Table, &str); 7] = [
+const NUMBERED: [(&dyn Table, &str); 8] = [
     (&accounts::table, "id"),
     (&customers::table, "id"),
     (&status_changes::table, "position"),
@@ -511,6 +525,7 @@ const NUMBERED: [(&dyn Table, &str); 7] = [
     (&audit_blocks::table, "id"),
     (&webhooks::table, "id"),
     (&webhook_deliveries::table, "id"),
+    (&api_tokens::table, "id"),
 ];
 
 /// Makes sure that the target gives no id again that was ever given in the source, not even that of a customer who was

@@ -7,12 +7,14 @@
 //! |---|---|
 //! | `connection` | one type for a connection to either database |
 //! | `pool` | threads that run queries for async callers |
+//! | `patience` | how long what is asked of either may wait |
 //! | `writer` | group commit: many changes, one transaction |
 //! | `puts` | what it means to register or change a customer |
 //! | `retries` | idempotency keys: what came twice is made once |
 //! | `attempts` | what became of a transaction whose connection was lost |
 //! | `feed` | the changes of an account in an order in which nothing is missed |
 //! | `accounts`, `customers`, `documents`, `erasures`, `history`, `import`, `export` | the operations of a [`Store`], one resource a file |
+//! | `tokens` | API tokens: what acts for an account without its password |
 //! | `webhooks` | where changes are sent to, how far that is, and what could not be delivered |
 //! | `audit` | the history sealed in blocks, and checked against them |
 //! | `copy` | from one store to another, whatever databases they are on |
@@ -39,12 +41,14 @@ mod import;
 mod keys;
 mod migrations;
 mod model;
+mod patience;
 mod pool;
 mod puts;
 mod retries;
 mod schema;
 mod sealing;
 mod statements;
+mod tokens;
 mod trace;
 mod webhooks;
 mod writer;
@@ -74,6 +78,7 @@ pub use model::{
     InvalidIdempotencyKey, InvalidStatus, NewCustomer, Origin, Place, Principal, Profile, Put, Registered, Status,
     StatusChange,
 };
+pub use tokens::{InvalidScope, NewToken, Scope, Scopes, StoredToken, Token, TokenHash};
 pub use webhooks::{
     Delivery, DeliveryOutcome, Health, NewWebhook, ParkedDelivery, Webhook, WebhookSecret, WebhookTarget, WebhookWork,
 };
@@ -94,6 +99,8 @@ pub struct Settings {
     pub writers: Option<NonZeroUsize>,
     /// Changes that may wait for a writer; one more is [`Error::Full`].
     pub write_queue: usize,
+    /// How long what is taken from a queue may have waited: while it has for longer, one more is [`Error::Full`].
+    pub queue_wait: Duration,
     /// The most changes in one transaction.
     pub batch: NonZeroUsize,
     /// How long to wait for a connection.
@@ -115,6 +122,7 @@ impl Default for Settings {
             read_queue: 1_024,
             writers: None,
             write_queue: 1_024,
+            queue_wait: Duration::from_millis(500),
             batch: some(256),
             checkout: Duration::from_millis(500),
             statement: Duration::from_secs(10),
@@ -177,7 +185,7 @@ impl Store {
         if !self.writer.healthy() {
             return Err(Error::Unavailable("the last write failed".to_owned()));
         }
-        self.pool.read(deadline, connection::ping).await
+        self.pool.probe(deadline, connection::ping).await
     }
 
     /// Sets the gauges of the connections, which nothing sets by itself: to be called before the metrics are shown.

@@ -15,6 +15,7 @@ use crate::{
     Error, Result, Settings, attempts,
     connection::{AnyConnection, Connector},
     model::expired,
+    patience::Patience,
     trace::Traced,
 };
 
@@ -22,6 +23,9 @@ use crate::{
 pub(crate) struct Pool {
     /// None once it is being closed.
     queue: Option<Sender<Job>>,
+    /// How many may wait in it, but for probes.
+    most: usize,
+    patience: Patience,
     threads: Vec<JoinHandle<()>>,
     connections: r2d2::Pool<Connector>,
     measures: Measures,
@@ -50,6 +54,9 @@ impl Measures {
     }
 }
 
+/// How many probes may wait. How busy the store is does not decide whether it is there.
+const PROBES: usize = 8;
+
 /// Work for one of the threads: it is given the means to get a connection, and answers its caller itself.
 type Job = Box<dyn FnOnce(&Connections) + Send>;
 
@@ -75,7 +82,7 @@ impl Pool {
             .test_on_check_out(false)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(connector);
-        let (queue, jobs) = bounded::<Job>(settings.read_queue);
+        let (queue, jobs) = bounded::<Job>(settings.read_queue.saturating_add(PROBES));
         let mut threads = Vec::new();
         for number in 0..settings.readers.get() {
             let connections = Connections {
@@ -96,6 +103,8 @@ impl Pool {
         }
         Ok(Self {
             queue: Some(queue),
+            most: settings.read_queue,
+            patience: Patience::new(settings.queue_wait),
             threads,
             connections: pool,
             measures: Measures::new(),
@@ -123,6 +132,24 @@ impl Pool {
         deadline: Instant,
         query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.enter()?;
+        self.read_now(deadline, query).await
+    }
+
+    /// The same for a probe, which waits however many do.
+    pub(crate) async fn probe<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.read_now(deadline, query).await
+    }
+
+    async fn read_now<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         self.submit(deadline, move |connections| {
             let began = Instant::now();
             loop {
@@ -142,6 +169,7 @@ impl Pool {
         deadline: Instant,
         query: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.enter()?;
         self.submit(deadline, move |connections| connections.get()?.run(query))
             .await
     }
@@ -153,10 +181,20 @@ impl Pool {
         deadline: Instant,
         work: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.enter()?;
         self.submit(deadline, move |connections| {
             attempts::transact(|| connections.get(), deadline, work)
         })
         .await
+    }
+
+    /// Refuses one more when too many wait, or for too long.
+    fn enter(&self) -> Result<()> {
+        let waiting = self.queue.as_ref().map_or(0, Sender::len);
+        match waiting < self.most && self.patience.admits(waiting) {
+            true => Ok(()),
+            false => Err(Error::Full),
+        }
     }
 
     async fn submit<T: Send + 'static>(
@@ -166,9 +204,10 @@ impl Pool {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let (mut traced, system) = (Traced::here(), self.system);
-        let (waits, waited) = (Instant::now(), self.measures.waited.clone());
+        let (patience, came, waited) = (self.patience.clone(), Instant::now(), self.measures.waited.clone());
         let job: Job = Box::new(move |connections| {
-            waited.record(waits.elapsed());
+            patience.took(came);
+            waited.record(came.elapsed());
             let from = traced.as_ref().map(|_| SystemTime::now());
             let result = if expired(deadline) {
                 Err(Error::Expired)

@@ -13,6 +13,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    api_tokens (id) {
+        id -> BigInt,
+        account_id -> BigInt,
+        public_id -> Text,
+        hash -> Binary,
+        scopes -> SmallInt,
+        label -> Text,
+        create_time -> BigInt,
+        expire_time -> Nullable<BigInt>,
+        revoke_time -> Nullable<BigInt>,
+        use_time -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     customers (id) {
         id -> BigInt,
         account_id -> BigInt,
@@ -163,3 +178,4 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(customers, documents);
+diesel::allow_tables_to_appear_in_same_query!(accounts, api_tokens);

@@ -29,6 +29,7 @@ use crate::{
     attempts::LOOK_EVERY,
     connection::{Connector, Location},
     model::expired,
+    patience::Patience,
     puts::{Outcome, Task, Wanted},
     retries::Content,
     sealing::Sealing,
@@ -116,11 +117,17 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// The queues, and the threads behind them.
 pub(crate) struct Writer {
-    queues: Vec<Sender<Item>>,
+    queues: Vec<Queue>,
     threads: Vec<JoinHandle<()>>,
     healthy: Vec<Arc<AtomicBool>>,
     hasher: RandomState,
     written: watch::Sender<()>,
+}
+
+/// The queue of a worker.
+struct Queue {
+    items: Sender<Item>,
+    patience: Patience,
 }
 
 /// A change that somebody waits for.
@@ -128,6 +135,8 @@ struct Item {
     work: Work,
     /// The same for two changes of the same customer.
     customer: u64,
+    /// When it came into the queue.
+    came: Instant,
     deadline: Instant,
     reply: oneshot::Sender<Result<Written>>,
     traced: Option<Traced>,
@@ -173,10 +182,12 @@ impl Writer {
         settings: &Settings,
     ) -> Result<()> {
         let (queue, items) = bounded(settings.write_queue.div_ceil(workers));
+        let patience = Patience::new(settings.queue_wait);
         let healthy = Arc::new(AtomicBool::new(true));
         let worker = Worker {
             applier,
             items,
+            patience: patience.clone(),
             held: VecDeque::new(),
             blocked: false,
             most: settings.batch.get(),
@@ -191,7 +202,7 @@ impl Writer {
             .name(format!("store-write-{}", self.queues.len()))
             .spawn(move || worker.run())
             .map_err(|error| Error::Internal(format!("no thread for the store: {error}")))?;
-        self.queues.push(queue);
+        self.queues.push(Queue { items: queue, patience });
         self.threads.push(thread);
         self.healthy.push(healthy);
         Ok(())
@@ -213,10 +224,15 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         // One worker for a customer: its changes keep their order, and two workers never wait for each other's locks.
         let queue = usize::try_from(customer % self.queues.len() as u64).unwrap_or_default();
-        self.queues[queue]
+        let Queue { items, patience } = &self.queues[queue];
+        if !patience.admits(items.len()) {
+            return Err(Error::Full);
+        }
+        items
             .try_send(Item {
                 work,
                 customer,
+                came: Instant::now(),
                 deadline,
                 reply,
                 traced: Traced::here(),
@@ -245,6 +261,7 @@ impl Drop for Writer {
 struct Worker<A> {
     applier: A,
     items: Receiver<Item>,
+    patience: Patience,
     /// Changes that wait for the next batch: those that were blocked, then second changes of a customer.
     held: VecDeque<Item>,
     /// Whether the last batch left a change that was blocked.
@@ -287,18 +304,27 @@ impl<A: Apply> Worker<A> {
         for item in std::mem::take(&mut self.held) {
             self.admit(item, &mut batch, &mut customers);
         }
+        let mut came = None;
         if let Some(item) = newcomer {
+            came = Some(item.came);
             self.admit(item, &mut batch, &mut customers);
         }
         if batch.is_empty() {
             let first = self.wait()?;
+            came = Some(first.came);
             self.admit(first, &mut batch, &mut customers);
         }
         while batch.len() < self.most && self.held.len() < self.most {
             match self.items.try_recv() {
-                Ok(item) => self.admit(item, &mut batch, &mut customers),
+                Ok(item) => {
+                    came = Some(item.came);
+                    self.admit(item, &mut batch, &mut customers);
+                }
                 Err(_) => break,
             }
+        }
+        if let Some(came) = came {
+            self.patience.took(came);
         }
         self.depth.set((self.items.len() + self.held.len()) as f64);
         Some(batch)

@@ -1,15 +1,15 @@
 //! The commands beside `serve`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use store::{AccountName, Head, Location, Status};
+use store::{AccountName, Head, Location, Scope, Status};
 use url::Url;
 
 use super::{
     serve::{DocumentOptions, WebhookOptions},
-    values::reason,
+    values::{age, label, reason},
 };
 
 /// What to do with accounts.
@@ -34,12 +34,47 @@ pub(crate) enum AccountCommand {
         /// The account
         name: AccountName,
     },
+    /// Manage the account's API tokens, for services that should not have its password
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Replace the password; without --password-stdin one is made up and printed, once
     SetPassword {
         /// The account
         name: AccountName,
         #[command(flatten)]
         password: PasswordOptions,
+    },
+}
+
+/// What to do with the API tokens of accounts.
+#[derive(Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token that acts for the account over gRPC, as `authorization: Bearer TOKEN`; it is printed once
+    Create {
+        /// The account
+        name: AccountName,
+        /// What it may do, as a list with commas: read, write, documents, admin
+        ///
+        /// read: read customers, their statuses and the history. write: set statuses, register customers and change them.
+        /// documents: read images of documents, and with write also change them. admin: erase customers.
+        #[arg(long = "scope", value_name = "SCOPES", value_delimiter = ',', required = true)]
+        scopes: Vec<Scope>,
+        /// After which time it no longer counts: a number with s, m, h or d, such as 90d; by default never
+        #[arg(long, value_name = "AGE", value_parser = age)]
+        expires: Option<Duration>,
+        /// What it is for, in at most 100 characters
+        #[arg(long, value_name = "TEXT", value_parser = label)]
+        label: Option<String>,
+    },
+    /// List an account's tokens, also those that no longer count; when each was last used is told to about an hour
+    List {
+        /// The account
+        name: AccountName,
+    },
+    /// Refuse a token from now on, on every gateway
+    Revoke {
+        /// The token, as it is called by `list`: the 16 characters behind dcams_
+        id: String,
     },
 }
 

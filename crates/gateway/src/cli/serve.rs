@@ -12,6 +12,7 @@ use store::Migrate;
 
 use super::{
     limits::{CallLimits, ConnectionLimits},
+    overload::OverloadOptions,
     telemetry::TelemetryOptions,
     tls::{TlsOptions, UpstreamTlsOptions},
     values::{GIB, MIB, age, bytes, seconds, to},
@@ -69,6 +70,8 @@ pub(crate) struct ServeOptions {
     /// The most changes that wait to be written; one more is refused
     #[arg(long, env = "DCAMS_WRITE_QUEUE", value_name = "N", default_value = "1024", value_parser = to::<1_000_000>)]
     pub(crate) write_queue: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) overload: OverloadOptions,
     /// The connections that write; the default is 1 on SQLite, which lets one write at a time, and 2 on PostgreSQL
     #[arg(long, env = "DCAMS_WRITERS", value_name = "N", value_parser = to::<256>)]
     pub(crate) writers: Option<NonZeroUsize>,

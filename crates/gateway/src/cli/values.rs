@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use store::Change;
+use store::{Change, Token};
 
 /// A number from 1 to `MOST`: each of what it counts takes memory or a thread.
 pub(crate) fn to<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
@@ -58,6 +58,18 @@ pub(crate) fn reason(text: &str) -> Result<String, String> {
         return Err(format!(
             "a text of 1 to {} characters without control characters is needed",
             Change::REASON
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// What a token is for.
+pub(crate) fn label(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.chars().count() > Token::LABEL || text.contains(char::is_control) {
+        return Err(format!(
+            "a text of at most {} characters without control characters is needed",
+            Token::LABEL
         ));
     }
     Ok(text.to_owned())

@@ -58,8 +58,8 @@ fn when(reason: Reason, settings: &Settings) -> Option<Cow<'static, str>> {
         Reason::Overloaded => "there is more to do than can be done",
         Reason::Unavailable => "the store is down, or the gateway is stopping",
         Reason::Internal => "a defect; more is in the log, under the `X-Request-Id`",
-        // There are no streams here.
-        Reason::TooSlow => return None,
+        // There are no streams here, and no tokens: a body has a user and a password.
+        Reason::TooSlow | Reason::PermissionDenied => return None,
     };
     Some(text.into())
 }
