@@ -157,7 +157,9 @@ fn store_images(gateway: &Gateway) {
         r#"{{"user":"USERNAME","pass":"PASSWORD","service":"createOrUpdateCustomer","target":{{"email":"test@veratad.com","documents":{{"front":"{image}","back":"{image}"}}}}}}"#
     );
     // On a busy machine the first check of a password may take longer than one waits for it.
-    eventually("the images are stored", || gateway.post(&body).status == 200);
+    eventually("the password is known", || gateway.post(READ).status == 200);
+    let reply = gateway.post(&body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
 /// Waits until a connection that nobody reads is closed at its other end.

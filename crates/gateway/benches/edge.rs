@@ -149,7 +149,8 @@ fn store_image(gateway: &Gateway) {
     let body = format!(
         r#"{{"user":"USERNAME","pass":"PASSWORD","service":"createOrUpdateCustomer","target":{{"email":"test@veratad.com","documents":{{"front":"{image}"}}}}}}"#
     );
-    support::eventually("the image is stored", || gateway.post(&body).status == 200);
+    support::eventually("the password is known", || gateway.post(READ).status == 200);
+    assert_eq!(gateway.post(&body).status, 200);
 }
 
 /// What a slow client does until it is closed.

@@ -29,14 +29,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
 use self::{
-    addresses::Addresses,
+    addresses::{Addresses, Seat},
     metered::Metered,
     timed::{Timed, Times, Turn},
 };
@@ -168,12 +168,10 @@ impl Listener {
                 trusted: self.trusted.clone(),
                 limits: Arc::clone(&self.limits),
                 stop: stop.clone(),
+                _place: place,
+                _seat: seat,
             };
-            let (protocol, service) = (self.protocol, service.clone());
-            connections.spawn(async move {
-                connection.converse(protocol, stream, service).await;
-                drop((place, seat));
-            });
+            connections.spawn(connection.converse(self.protocol, stream, service.clone()));
         }
         drop(self.socket);
         connections.close();
@@ -188,6 +186,9 @@ struct Connection {
     trusted: TrustedProxies,
     limits: Arc<ConnectionLimits>,
     stop: Stop,
+    /// Where it is counted, as long as it is there.
+    _place: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
 }
 
 impl Connection {
@@ -210,25 +211,18 @@ impl Connection {
         if !matches!(begun, Ok(Ok(1))) {
             return;
         }
-        let turn = Turn::default();
-        let times = Times {
-            head: self.limits.head_timeout,
-            idle: self.limits.idle_timeout,
-            write: self.limits.write_timeout,
-        };
-        let stream = Timed::new(stream, times, turn.clone(), self.opened);
-        let peer = self.peer;
         // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
+        let peer = self.peer;
         let result = match protocol {
-            Protocol::Http1 => Box::pin(self.http1(stream, turn, service)).await,
-            Protocol::Http2 => Box::pin(self.http2(stream, turn, service)).await,
+            Protocol::Http1 => Box::pin(self.http1(stream, service)).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, service)).await,
         };
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "a connection ended early");
         }
     }
 
-    async fn http1<S, B>(self, stream: Timed<TcpStream>, turn: Turn, service: S) -> hyper::Result<()>
+    async fn http1<S, B>(self, stream: TcpStream, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -237,6 +231,7 @@ impl Connection {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (this, old) = (&self, self.old());
+        let (stream, turn) = self.timed(stream);
         let answer = service_fn(move |mut request: Request<Incoming>| {
             turn.begin();
             let turn = turn.clone();
@@ -278,7 +273,7 @@ impl Connection {
         }
     }
 
-    async fn http2<S, B>(self, stream: Timed<TcpStream>, turn: Turn, service: S) -> hyper::Result<()>
+    async fn http2<S, B>(self, stream: TcpStream, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -287,6 +282,7 @@ impl Connection {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let limits = &self.limits.http2;
+        let (stream, turn) = self.timed(stream);
         let retiring = CancellationToken::new();
         let (this, retires) = (&self, retiring.clone());
         let answer = service_fn(move |mut request: Request<Incoming>| {
@@ -324,6 +320,17 @@ impl Connection {
         timeout(self.limits.connection_grace, connection)
             .await
             .unwrap_or(Ok(()))
+    }
+
+    /// The stream with its timers.
+    fn timed(&self, stream: TcpStream) -> (Timed<TcpStream>, Turn) {
+        let turn = Turn::default();
+        let times = Times {
+            head: self.limits.head_timeout,
+            idle: self.limits.idle_timeout,
+            write: self.limits.write_timeout,
+        };
+        (Timed::new(stream, times, turn.clone(), self.opened), turn)
     }
 
     /// When this connection is too old. Connections that began together, as after a restart, do not all end together.
