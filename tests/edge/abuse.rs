@@ -26,7 +26,8 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 fn flood(name: &str, first: &[u8], frames: u32, next: impl Fn(u32) -> Vec<u8>) {
     const FLOODS: usize = 4;
 
-    let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo"]);
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--demo"]);
     let address = gateway.grpc.unwrap();
     // What it takes when it is served.
     ask(address);
@@ -146,7 +147,8 @@ fn calls_over_the_limit_that_are_sent_all_the_same_are_too_many() {
 /// What a lively client does is none of that.
 #[test]
 fn a_client_that_pings_and_cancels_as_clients_do_is_served() {
-    let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo", "--control-frames", "20"]);
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--demo", "--control-frames", "20"]);
     let mut raw = Raw::greet(gateway.grpc.unwrap(), &[]);
     let mut answered = 0;
     for number in 0..200 {

@@ -49,7 +49,8 @@ fn main() {
     println!("| beside | p50 ms without | with | | p99 ms without | with | |");
     println!("|---|---|---|---|---|---|---|");
 
-    let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo"]);
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--demo"]);
     store_image(&gateway);
     let legacy = || legacy_latencies(gateway.rest, time);
     compare(&format!("{SLOW} slow clients (REST)"), rounds, legacy, |stop| {
@@ -57,7 +58,8 @@ fn main() {
     });
 
     for (name, first, frames) in floods() {
-        let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo"]);
+        let database = Backend::Sqlite.database();
+        let gateway = Gateway::start(&database, &["--demo"]);
         let address = gateway.grpc.unwrap();
         let calls = || grpc_latencies(address, time);
         compare(&format!("{name} (gRPC)"), rounds, calls, |stop| {
