@@ -29,6 +29,9 @@ use support::{Backend, Connection, Gateway, post};
 /// How many slow clients there are, as many of each kind.
 const SLOW: usize = 200;
 
+/// How long they are there before it is measured what they cost.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// What the latencies are compared at.
 const MEDIAN: f64 = 0.5;
 const TAIL: f64 = 0.99;
@@ -77,6 +80,8 @@ fn compare(name: &str, rounds: usize, measure: impl Fn() -> Vec<Duration>, besid
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| beside(&stop));
+            // What their beginning costs is not what is measured.
+            thread::sleep(SETTLE);
             with.push(measure());
             stop.store(true, Ordering::Relaxed);
         });
@@ -146,7 +151,7 @@ fn grpc_latencies(address: SocketAddr, time: Duration) -> Vec<Duration> {
 /// Stores an image that a connection has no room for while nobody reads.
 fn store_image(gateway: &Gateway) {
     let mut image = b"\x89PNG\r\n\x1a\n".to_vec();
-    image.resize(6 * 1024 * 1024, 0x5a);
+    image.resize(3 * 1024 * 1024, 0x5a);
     let image = BASE64_STANDARD.encode(image);
     let body = format!(
         r#"{{"user":"USERNAME","pass":"PASSWORD","service":"createOrUpdateCustomer","target":{{"email":"test@veratad.com","documents":{{"front":"{image}"}}}}}}"#
