@@ -262,12 +262,13 @@ fn floods() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
 /// Floods from one client, which comes back as soon as it is closed.
 fn flood(address: SocketAddr, first: &[u8], frames: &[u8], stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let mut raw = Raw::greet(address, &[]);
+        let mut raw = Raw::open(address);
         let mut reader = raw.0.try_clone().unwrap();
         thread::scope(|scope| {
             // What comes back is read, or the gateway would wait for that.
             scope.spawn(move || drain(&mut reader));
-            let _ = raw.0.write_all(first).and_then(|()| raw.0.write_all(frames));
+            let all = [http2::PREFACE, &settings_frame(&[]), first, frames];
+            let _ = all.iter().try_for_each(|bytes| raw.0.write_all(bytes));
             let _ = raw.0.shutdown(std::net::Shutdown::Both);
         });
     }

@@ -30,7 +30,7 @@ use metrics::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
@@ -63,6 +63,9 @@ pub(crate) struct Stop {
 
 /// A wait after the machine had nothing left for one more connection.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection that was abused still counts for its address: whoever comes back at once does not come back often.
+const PENALTY: Duration = Duration::from_secs(60);
 
 /// hyper takes no smaller buffer than this.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -168,8 +171,8 @@ impl Listener {
                 trusted: self.trusted.clone(),
                 limits: Arc::clone(&self.limits),
                 stop: stop.clone(),
-                _place: place,
-                _seat: seat,
+                place,
+                seat,
             };
             connections.spawn(connection.converse(self.protocol, stream, service.clone()));
         }
@@ -187,8 +190,8 @@ struct Connection {
     limits: Arc<ConnectionLimits>,
     stop: Stop,
     /// Where it is counted, as long as it is there.
-    _place: OwnedSemaphorePermit,
-    _seat: Option<Seat>,
+    place: OwnedSemaphorePermit,
+    seat: Option<Seat>,
 }
 
 impl Connection {
@@ -212,17 +215,23 @@ impl Connection {
             return;
         }
         // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
-        let peer = self.peer;
         let result = match protocol {
             Protocol::Http1 => Box::pin(self.http1(stream, service)).await,
             Protocol::Http2 => Box::pin(self.http2(stream, service)).await,
         };
         if let Err(error) = result {
-            tracing::debug!(%peer, %error, "a connection ended early");
+            tracing::debug!(peer = %self.peer, %error, "a connection ended early");
+            if is_abuse(&error) {
+                drop(self.place);
+                tokio::select! {
+                    () = sleep(PENALTY) => drop(self.seat),
+                    () = self.stop.now.cancelled() => {}
+                }
+            }
         }
     }
 
-    async fn http1<S, B>(self, stream: TcpStream, service: S) -> hyper::Result<()>
+    async fn http1<S, B>(&self, stream: TcpStream, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -230,7 +239,7 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (this, old) = (&self, self.old());
+        let (this, old) = (self, self.old());
         let (stream, turn) = self.timed(stream);
         let answer = service_fn(move |mut request: Request<Incoming>| {
             turn.begin();
@@ -273,7 +282,7 @@ impl Connection {
         }
     }
 
-    async fn http2<S, B>(self, stream: TcpStream, service: S) -> hyper::Result<()>
+    async fn http2<S, B>(&self, stream: TcpStream, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -284,7 +293,7 @@ impl Connection {
         let limits = &self.limits.http2;
         let (stream, turn) = self.timed(stream);
         let retiring = CancellationToken::new();
-        let (this, retires) = (&self, retiring.clone());
+        let (this, retires) = (self, retiring.clone());
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
@@ -337,6 +346,15 @@ impl Connection {
     fn old(&self) -> Instant {
         self.opened + self.limits.connection_age.mul_f64(rand::random_range(0.9..1.1))
     }
+}
+
+/// Whether the client was at fault, and not merely slow or gone: h2 has found that it broke the protocol or sends too much, or
+/// [`Metered`] has.
+fn is_abuse(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_library() || error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::Other)
+    })
 }
 
 /// The value of `Connection` that announces its end.
