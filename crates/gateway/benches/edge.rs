@@ -262,7 +262,7 @@ fn floods() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
 /// Floods from one client, which comes back as soon as it is closed.
 fn flood(address: SocketAddr, first: &[u8], frames: &[u8], stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let mut raw = Raw::open(address);
+        let mut raw = Raw(from_elsewhere(address));
         let mut reader = raw.0.try_clone().unwrap();
         thread::scope(|scope| {
             // What comes back is read, or the gateway would wait for that.
@@ -272,6 +272,22 @@ fn flood(address: SocketAddr, first: &[u8], frames: &[u8], stop: &AtomicBool) {
             let _ = raw.0.shutdown(std::net::Shutdown::Both);
         });
     }
+}
+
+/// Connects from an address of its own: after a while, the gateway has no more connections for that.
+fn from_elsewhere(to: SocketAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    });
+    let stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
 
 fn drain(stream: &mut TcpStream) {
