@@ -26,7 +26,8 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 fn flood(name: &str, first: &[u8], frames: u32, next: impl Fn(u32) -> Vec<u8>) {
     const FLOODS: usize = 4;
 
-    let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo"]);
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--demo"]);
     let address = gateway.grpc.unwrap();
     // What it takes when it is served.
     ask(address);
@@ -143,10 +144,36 @@ fn calls_over_the_limit_that_are_sent_all_the_same_are_too_many() {
     });
 }
 
+#[test]
+fn who_was_cut_off_has_a_connection_less_for_a_while() {
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--demo", "--connections-per-address", "3"]);
+    let address = gateway.grpc.unwrap();
+    let pings = frame(PING, 0, 0, &[7; 8]).repeat(100_000);
+    // One for what is no HTTP/2 at all after the hello, and one for a flood.
+    for abuse in [frame(DATA, 0, 0, b"no stream"), pings] {
+        let mut raw = Raw::greet(address, &[]);
+        let mut writer = raw.0.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || drop(writer.write_all(&abuse)));
+            raw.until_closed();
+        });
+    }
+    // Of three, one is left, and that one is served.
+    let mut last = Raw::greet(address, &[]);
+    assert!(last.next().is_some());
+    let mut refused = Raw::open(address);
+    assert!(refused.next().is_none());
+    last.0.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
+    let pong = std::iter::from_fn(|| last.next()).find(|frame| frame.kind == PING);
+    assert_eq!(pong.unwrap().payload, b"are you?");
+}
+
 /// What a lively client does is none of that.
 #[test]
 fn a_client_that_pings_and_cancels_as_clients_do_is_served() {
-    let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo", "--control-frames", "20"]);
+    let database = Backend::Sqlite.database();
+    let gateway = Gateway::start(&database, &["--demo", "--control-frames", "20"]);
     let mut raw = Raw::greet(gateway.grpc.unwrap(), &[]);
     let mut answered = 0;
     for number in 0..200 {

@@ -162,12 +162,12 @@ fn gateways_that_are_restarted_in_turn_fail_no_request() {
         // Whatever fails here, the clients come to an end.
         let restarts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _round in 0..2 {
-                for which in 0..2 {
+                for (which, gateway) in gateways.iter_mut().enumerate() {
                     all_go_on(done);
-                    let new = restarted(&mut gateways[which], &database);
+                    let new = restarted(gateway, &database);
                     addresses.rest.lock().unwrap()[which] = new.rest;
                     addresses.grpc.lock().unwrap()[which] = new.grpc.unwrap();
-                    gateways[which] = new;
+                    *gateway = new;
                 }
             }
             all_go_on(done);

@@ -1,6 +1,6 @@
 //! Connections on which nothing happens: many of them cost little.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
 use super::http2::{ACK, PING, Raw, SETTINGS, frame};
 use crate::support::{Backend, Connection, Gateway, memory, post};
@@ -8,8 +8,8 @@ use crate::support::{Backend, Connection, Gateway, memory, post};
 /// How many there are on each face.
 const CONNECTIONS: usize = 10_000;
 
-/// What all of them may take of memory on a face.
-const MOST_MIB: u64 = 150;
+/// What all of them may take of memory on a face. Without optimization, the state of a connection is larger.
+const MOST_MIB: u64 = if cfg!(debug_assertions) { 165 } else { 150 };
 
 const READ: &str =
     r#"{"user":"USERNAME","pass":"PASSWORD","service":"getStatus","target":{"email":"test@veratad.com"}}"#;
@@ -32,16 +32,21 @@ fn ten_thousand_idle_connections_on_each_face_take_little_memory() {
         "1h",
         "--head-timeout",
         "1h",
+        "--keepalive",
+        "1h",
+        "--connection-age",
+        "24h",
     ];
     let start = || {
-        let gateway = Gateway::start(&Backend::Sqlite.database(), &arguments);
+        let database = Backend::Sqlite.database();
+        let gateway = Gateway::start(&database, &arguments);
         // What it takes when it is served.
         assert_eq!(gateway.post(READ).status, 200);
-        gateway
+        (gateway, database)
     };
 
     // Each has been used, and is kept for the next request.
-    let gateway = start();
+    let (gateway, _database) = start();
     let before = memory::now(gateway.pid());
     let mut kept: Vec<Connection> = (0..CONNECTIONS)
         .map(|_| {
@@ -58,7 +63,7 @@ fn ten_thousand_idle_connections_on_each_face_take_little_memory() {
     drop(kept);
 
     // Another one, so that nothing is taken which the first has left.
-    let gateway = start();
+    let (gateway, _database) = start();
     let before = memory::now(gateway.pid());
     let mut kept: Vec<Raw> = (0..CONNECTIONS)
         .map(|_| {
@@ -70,9 +75,8 @@ fn ten_thousand_idle_connections_on_each_face_take_little_memory() {
     assert_little("gRPC", memory::now(gateway.pid()).saturating_sub(before));
     for raw in kept.iter_mut().step_by(CONNECTIONS / 10) {
         raw.0.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
-        let mut answer = [0; 17];
-        raw.0.read_exact(&mut answer).unwrap();
-        assert!(answer.ends_with(b"are you?"));
+        let answer = raw.next().unwrap();
+        assert_eq!((answer.kind, &*answer.payload), (PING, &b"are you?"[..]));
     }
 }
 

@@ -47,8 +47,9 @@ fn with_path(length: usize) -> Vec<u8> {
 fn a_head_may_be_so_large_and_what_is_larger_is_refused_and_closed() {
     let database = Backend::Sqlite.database();
     let by_default = started(&database, &[]);
+    let other = Backend::Sqlite.database();
     let lowered = started(
-        &Backend::Sqlite.database(),
+        &other,
         &["--max-headers", "8", "--head-limit", "1KiB", "--uri-limit", "100"],
     );
     for (gateway, headers, bytes, uri) in [(&by_default, 64, 16 * 1024, 2_048), (&lowered, 8, 1_024, 100)] {
@@ -72,7 +73,8 @@ fn a_head_may_be_so_large_and_what_is_larger_is_refused_and_closed() {
 
 #[test]
 fn a_body_may_be_as_large_on_one_face_as_on_the_other() {
-    let gateway = started(&Backend::Sqlite.database(), &["--body-limit", "1KiB"]);
+    let database = Backend::Sqlite.database();
+    let gateway = started(&database, &["--body-limit", "1KiB"]);
     let padded = |length: usize| gateway.post(READ.to_owned() + &" ".repeat(length - READ.len()));
     assert_eq!(padded(1_024).status, 200);
     assert_eq!(padded(1_025).status, 413);
@@ -150,7 +152,8 @@ fn from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
 #[test]
 fn an_address_has_so_many_connections_and_leaves_the_others_theirs() {
     let arguments = ["--connections-per-address", "2", "--trusted-proxy", "127.0.0.9"];
-    let gateway = started(&Backend::Sqlite.database(), &arguments);
+    let database = Backend::Sqlite.database();
+    let gateway = started(&database, &arguments);
     let open = |host: u8| Connection::over(from(Ipv4Addr::new(127, 0, 0, host), gateway.rest));
     let mut kept = [open(1), open(1)];
     for connection in &mut kept {
@@ -185,7 +188,8 @@ fn says_close(reply: &Reply) -> bool {
 
 #[test]
 fn a_connection_of_a_legacy_client_ends_behind_a_reply_when_it_is_old() {
-    let gateway = started(&Backend::Sqlite.database(), &["--connection-age", "300ms"]);
+    let database = Backend::Sqlite.database();
+    let gateway = started(&database, &["--connection-age", "300ms"]);
     let mut connection = Connection::open(gateway.rest);
     // Every request is answered, and the last one says that it is the last.
     eventually("the connection is old", || {
@@ -280,7 +284,8 @@ fn a_client_is_told_what_an_http_2_connection_allows() {
     const MAX_HEADER_LIST_SIZE: u16 = 6;
 
     let told = |arguments: &[&str]| -> Vec<(u16, u32)> {
-        let gateway = started(&Backend::Sqlite.database(), arguments);
+        let database = Backend::Sqlite.database();
+        let gateway = started(&database, arguments);
         let first = Raw::greet(gateway.grpc.unwrap(), &[]).next().unwrap();
         assert_eq!(first.kind, SETTINGS);
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));

@@ -29,15 +29,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::server::TlsStream;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
 use self::{
-    addresses::Addresses,
+    addresses::{Addresses, Seat},
     metered::Metered,
     timed::{Timed, Times, Turn},
 };
@@ -64,6 +64,9 @@ pub(crate) struct Stop {
 
 /// A wait after the machine had nothing left for one more connection.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection that was abused still counts for its address: whoever comes back at once does not come back often.
+const PENALTY: Duration = Duration::from_secs(60);
 
 /// hyper takes no smaller buffer than this.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -177,12 +180,11 @@ impl Listener {
                 trusted: self.trusted.clone(),
                 limits: Arc::clone(&self.limits),
                 stop: stop.clone(),
+                place,
+                seat,
             };
-            let (protocol, tls, service) = (self.protocol, self.tls.clone(), service.clone());
-            connections.spawn(async move {
-                connection.converse(protocol, tls, stream, service).await;
-                drop((place, seat));
-            });
+            let tls = self.tls.clone();
+            connections.spawn(connection.converse(self.protocol, tls, stream, service.clone()));
         }
         drop(self.socket);
         connections.close();
@@ -203,6 +205,9 @@ struct Connection {
     trusted: TrustedProxies,
     limits: Arc<ConnectionLimits>,
     stop: Stop,
+    /// Where it is counted, as long as it is there.
+    place: OwnedSemaphorePermit,
+    seat: Option<Seat>,
 }
 
 impl Connection {
@@ -229,43 +234,50 @@ impl Connection {
         }
         let stream = match tls {
             None => Stream::Left(stream),
-            Some(tls) => {
-                let shaken = tokio::select! {
-                    shaken = timeout_at(due, tls.accept(stream)) => shaken,
-                    () = self.stop.now.cancelled() => return,
-                };
-                match shaken.unwrap_or_else(|late| Err(late.into())) {
-                    Ok((stream, account)) => {
-                        self.account = account;
-                        self.opened = Instant::now();
-                        Stream::Right(stream)
-                    }
-                    Err(error) => {
-                        tls.failed();
-                        return tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
-                    }
-                }
-            }
+            // Apart from the task as well.
+            Some(tls) => match Box::pin(self.shake_hands(&tls, stream, due)).await {
+                Some(stream) => stream,
+                None => return,
+            },
         };
-        let turn = Turn::default();
-        let times = Times {
-            head: self.limits.head_timeout,
-            idle: self.limits.idle_timeout,
-            write: self.limits.write_timeout,
-        };
-        let stream = Timed::new(stream, times, turn.clone(), self.opened);
-        let peer = self.peer;
         // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
         let result = match protocol {
-            Protocol::Http1 => Box::pin(self.http1(stream, turn, service)).await,
-            Protocol::Http2 => Box::pin(self.http2(stream, turn, service)).await,
+            Protocol::Http1 => Box::pin(self.http1(stream, service)).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, service)).await,
         };
         if let Err(error) = result {
-            tracing::debug!(%peer, %error, "a connection ended early");
+            tracing::debug!(peer = %self.peer, %error, "a connection ended early");
+            if is_abuse(&error) {
+                drop(self.place);
+                tokio::select! {
+                    () = sleep(PENALTY) => drop(self.seat),
+                    () = self.stop.now.cancelled() => {}
+                }
+            }
         }
     }
 
-    async fn http1<S, B>(self, stream: Timed<Stream>, turn: Turn, service: S) -> hyper::Result<()>
+    /// Makes the handshake of TLS until `due`, and learns who the client is. None when it came to nothing.
+    async fn shake_hands(&mut self, tls: &Acceptor, stream: TcpStream, due: Instant) -> Option<Stream> {
+        let shaken = tokio::select! {
+            shaken = timeout_at(due, tls.accept(stream)) => shaken,
+            () = self.stop.now.cancelled() => return None,
+        };
+        match shaken.unwrap_or_else(|late| Err(late.into())) {
+            Ok((stream, account)) => {
+                self.account = account;
+                self.opened = Instant::now();
+                Some(Stream::Right(stream))
+            }
+            Err(error) => {
+                tls.failed();
+                tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
+                None
+            }
+        }
+    }
+
+    async fn http1<S, B>(&self, stream: Stream, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -273,7 +285,8 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (this, old) = (&self, self.old());
+        let (this, old) = (self, self.old());
+        let (stream, turn) = self.timed(stream);
         let answer = service_fn(move |mut request: Request<Incoming>| {
             turn.begin();
             let turn = turn.clone();
@@ -315,7 +328,7 @@ impl Connection {
         }
     }
 
-    async fn http2<S, B>(self, stream: Timed<Stream>, turn: Turn, service: S) -> hyper::Result<()>
+    async fn http2<S, B>(&self, stream: Stream, service: S) -> hyper::Result<()>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
@@ -324,8 +337,9 @@ impl Connection {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let limits = &self.limits.http2;
+        let (stream, turn) = self.timed(stream);
         let retiring = CancellationToken::new();
-        let (this, retires) = (&self, retiring.clone());
+        let (this, retires) = (self, retiring.clone());
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
@@ -366,10 +380,30 @@ impl Connection {
             .unwrap_or(Ok(()))
     }
 
+    /// The stream with its timers.
+    fn timed(&self, stream: Stream) -> (Timed<Stream>, Turn) {
+        let turn = Turn::default();
+        let times = Times {
+            head: self.limits.head_timeout,
+            idle: self.limits.idle_timeout,
+            write: self.limits.write_timeout,
+        };
+        (Timed::new(stream, times, turn.clone(), self.opened), turn)
+    }
+
     /// When this connection is too old. Connections that began together, as after a restart, do not all end together.
     fn old(&self) -> Instant {
         self.opened + self.limits.connection_age.mul_f64(rand::random_range(0.9..1.1))
     }
+}
+
+/// Whether the client was at fault, and not merely slow or gone: h2 has found that it broke the protocol or sends too much, or
+/// [`Metered`] has.
+fn is_abuse(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_library() || error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::Other)
+    })
 }
 
 /// The value of `Connection` that announces its end.

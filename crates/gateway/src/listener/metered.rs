@@ -13,6 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop,
     time::Instant,
 };
 
@@ -151,8 +152,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         let mut bytes = buffer.filled().get(before..).unwrap_or_default();
         let this = &mut *self;
         while let Some(kind) = this.frames.next(&mut bytes) {
-            if !matches!(kind, DATA | HEADERS) && !this.allowance.take() {
+            if matches!(kind, DATA | HEADERS) {
+                continue;
+            }
+            if !this.allowance.take() {
                 return Poll::Ready(Err(io::Error::other("too many frames that are no calls")));
+            }
+            // h2 goes on as long as there is something to read. Each frame counts as work, so that the next read is put off
+            // in favour of other connections when there were many.
+            if let Poll::Ready(work) = coop::poll_proceed(context) {
+                work.made_progress();
             }
         }
         if this.frames.is_greeted() {

@@ -70,25 +70,47 @@ pub(super) struct Timed<T> {
     due: Due,
     /// When it is due.
     deadline: Instant,
-    read: Pin<Box<Sleep>>,
-    /// How much was taken since the write timer was set; none while nothing waits to be taken.
-    taken: Option<usize>,
-    write: Pin<Box<Sleep>>,
+    read: Timer,
+    /// What waits to be taken.
+    unread: Option<Unread>,
+    write: Timer,
+}
+
+/// Bytes that the client has not taken.
+struct Unread {
+    /// When it has to have taken [`LEAST`] bytes.
+    deadline: Instant,
+    /// How many it has taken.
+    taken: usize,
+}
+
+/// A timer that takes no memory before it is needed.
+#[derive(Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready at the deadline.
+    fn poll(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().poll(context)
+    }
 }
 
 impl<T> Timed<T> {
     /// A connection that began at `opened`, and has to bring a head now.
     pub(super) fn new(stream: T, times: Times, turn: Turn, opened: Instant) -> Self {
-        let deadline = opened + times.head;
         Self {
             stream,
+            deadline: opened + times.head,
             times,
             turn,
             due: Due::Head,
-            deadline,
-            read: Box::pin(sleep_until(deadline)),
-            taken: None,
-            write: Box::pin(sleep_until(deadline)),
+            read: Timer::default(),
+            unread: None,
+            write: Timer::default(),
         }
     }
 
@@ -104,11 +126,8 @@ impl<T> Timed<T> {
     /// Ready when the client is late.
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.read.deadline() != self.deadline {
-                self.read.as_mut().reset(self.deadline);
-            }
-            ready!(self.read.as_mut().poll(context));
-            if self.taken.is_none() {
+            ready!(self.read.poll(context, self.deadline));
+            if self.unread.is_none() {
                 return Poll::Ready(());
             }
             // It has not got all of the last reply yet, and need not send before.
@@ -123,24 +142,25 @@ impl<T> Timed<T> {
         offered: usize,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        let time = self.times.write;
+        let unread = || Unread {
+            deadline: Instant::now() + time,
+            taken: 0,
+        };
         match &written {
-            Poll::Ready(Ok(count)) if *count == offered => self.taken = None,
+            Poll::Ready(Ok(count)) if *count == offered => self.unread = None,
             Poll::Ready(Ok(count)) => {
-                if let Some(taken) = &mut self.taken {
-                    *taken += count;
-                    if *taken >= LEAST {
-                        *taken = 0;
-                        self.write.as_mut().reset(Instant::now() + self.times.write);
+                if let Some(before) = &mut self.unread {
+                    before.taken += count;
+                    if before.taken >= LEAST {
+                        *before = unread();
                     }
                 }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                if self.taken.is_none() {
-                    self.taken = Some(0);
-                    self.write.as_mut().reset(Instant::now() + self.times.write);
-                }
-                ready!(self.write.as_mut().poll(context));
+                let deadline = self.unread.get_or_insert_with(unread).deadline;
+                ready!(self.write.poll(context, deadline));
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
         }
