@@ -4,7 +4,10 @@ use std::{
     io,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,10 @@ use rustls::{
 
 use super::{Connection, Database};
 
-/// What a name of every gateway is.
+/// How many authorities there are.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// The names of every gateway.
 pub const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// A connection over TLS.
@@ -35,7 +41,10 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "An authority");
+        // One that is called like another would be taken for it, until the signatures do not fit.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("Authority {number}");
+        params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 

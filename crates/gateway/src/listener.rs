@@ -183,7 +183,8 @@ impl Listener {
                 place,
                 seat,
             };
-            connections.spawn(connection.converse(self.protocol, self.tls.clone(), stream, service.clone()));
+            let tls = self.tls.clone();
+            connections.spawn(connection.converse(self.protocol, tls, stream, service.clone()));
         }
         drop(self.socket);
         connections.close();
@@ -233,23 +234,11 @@ impl Connection {
         }
         let stream = match tls {
             None => Stream::Left(stream),
-            Some(tls) => {
-                let shaken = tokio::select! {
-                    shaken = timeout_at(due, tls.accept(stream)) => shaken,
-                    () = self.stop.now.cancelled() => return,
-                };
-                match shaken.unwrap_or_else(|late| Err(late.into())) {
-                    Ok((stream, account)) => {
-                        self.account = account;
-                        self.opened = Instant::now();
-                        Stream::Right(stream)
-                    }
-                    Err(error) => {
-                        tls.failed();
-                        return tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
-                    }
-                }
-            }
+            // Apart from the task as well.
+            Some(tls) => match Box::pin(self.shake_hands(&tls, stream, due)).await {
+                Some(stream) => stream,
+                None => return,
+            },
         };
         // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
         let result = match protocol {
@@ -264,6 +253,26 @@ impl Connection {
                     () = sleep(PENALTY) => drop(self.seat),
                     () = self.stop.now.cancelled() => {}
                 }
+            }
+        }
+    }
+
+    /// Makes the handshake of TLS until `due`, and learns who the client is. None when it came to nothing.
+    async fn shake_hands(&mut self, tls: &Acceptor, stream: TcpStream, due: Instant) -> Option<Stream> {
+        let shaken = tokio::select! {
+            shaken = timeout_at(due, tls.accept(stream)) => shaken,
+            () = self.stop.now.cancelled() => return None,
+        };
+        match shaken.unwrap_or_else(|late| Err(late.into())) {
+            Ok((stream, account)) => {
+                self.account = account;
+                self.opened = Instant::now();
+                Some(Stream::Right(stream))
+            }
+            Err(error) => {
+                tls.failed();
+                tracing::debug!(peer = %self.peer, %error, "a TLS handshake came to nothing");
+                None
             }
         }
     }

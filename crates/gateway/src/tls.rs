@@ -158,8 +158,7 @@ impl Acceptor {
                 Protocol::Http2 => &configs.http2,
             })
         };
-        // A future of kilobytes, which the connection would carry all its life.
-        let stream = Box::new(Box::pin(TlsAcceptor::from(config).accept(stream)).await?);
+        let stream = Box::new(TlsAcceptor::from(config).accept(stream).await?);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let account = certificate.and_then(|certificate| account(certificate, &self.accounts));
         Ok((stream, account))
