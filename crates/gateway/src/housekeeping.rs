@@ -7,6 +7,8 @@ use metrics::{Gauge, gauge};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::background::every;
+
 /// How often is looked for what is old: the marks of a minute at full load are deleted in a few milliseconds.
 const ROUND: Duration = Duration::from_secs(10);
 
@@ -24,23 +26,17 @@ pub(crate) const HELD_BACK: &str = "dcams_feed_held_back_seconds";
 
 /// Keeps the store clean until it is asked to stop.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let held_back = gauge!(HELD_BACK);
-    let _ = stop
-        .run_until_cancelled(async {
-            loop {
-                rounds.tick().await;
-                look(&store, &held_back).await;
-                // Each by itself: what holds up one must not keep the other.
-                repeat("marks of transactions", || {
-                    store.expire_attempts(Instant::now() + PATIENCE)
-                })
-                .await;
-                repeat("idempotency keys", || store.expire_keys(Instant::now() + PATIENCE)).await;
-            }
+    let (store, held_back) = (&store, &gauge!(HELD_BACK));
+    every(ROUND, stop, || async move {
+        look(store, held_back).await;
+        // Each by itself: what holds up one must not keep the other.
+        repeat("marks of transactions", || {
+            store.expire_attempts(Instant::now() + PATIENCE)
         })
         .await;
+        repeat("idempotency keys", || store.expire_keys(Instant::now() + PATIENCE)).await;
+    })
+    .await;
 }
 
 /// Sees what the feed holds back. What cannot be seen stays as it was: that the store does not answer is told elsewhere.

@@ -93,25 +93,28 @@ impl Service {
     where
         F: Future<Output = store::Result<T>>,
     {
-        let attempt = async |principal: Principal| match &input {
-            Ok(input) => Ok(operation(principal, input.clone()).await?),
-            Err(refusal) => {
-                self.store.confirm(principal, call.deadline).await?;
-                Err(Failure::Refused(refusal.clone()))
+        let attempt = async |principal: Principal| {
+            call.caller.note(Some(call.account()));
+            let result = match &input {
+                Ok(input) => operation(principal, input.clone()).await.map_err(Failure::Store),
+                Err(refusal) => match self.store.confirm(principal, call.deadline).await {
+                    Ok(()) => Err(Failure::Refused(refusal.clone())),
+                    Err(error) => Err(Failure::Store(error)),
+                },
+            };
+            if let Err(Failure::Store(store::Error::StaleCredentials)) = result {
+                call.caller.note(None);
             }
+            result
         };
         let remembered = self
             .credentials
             .remembered(call.user.as_str(), &call.password, call.from);
         let mut result = match remembered.map_err(refusal)? {
-            Some(verified) => {
-                call.caller.note(Some(&call.user));
-                attempt(principal(verified)).await
-            }
+            Some(verified) => attempt(principal(verified)).await,
             None => attempt(self.verify(call).await?).await,
         };
         if let Err(Failure::Store(store::Error::StaleCredentials)) = result {
-            call.caller.note(None);
             self.credentials.forget(call.user.as_str(), &call.password);
             result = attempt(self.verify(call).await?).await;
         }
@@ -137,9 +140,7 @@ impl Service {
             .credentials
             .verify(call.user.as_str(), &call.password, call.from, account)
             .await;
-        let verified = verified.map_err(refusal)?;
-        call.caller.note(Some(&call.user));
-        Ok(principal(verified))
+        Ok(principal(verified.map_err(refusal)?))
     }
 }
 
@@ -147,12 +148,6 @@ impl Service {
 enum Failure {
     Refused(Refusal),
     Store(store::Error),
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Self {
-        Self::Store(error)
-    }
 }
 
 fn principal(verified: Verified) -> Principal {

@@ -13,7 +13,7 @@ use http::{HeaderMap, Request};
 use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use proto::{Ended, Near, Reason, Refusal, Span, Telemetry};
-use store::{AccountName, Face};
+use store::Face;
 use tonic::{Code, Status, body::Body};
 
 /// The operations, by their names as a method and as that of a span.
@@ -107,15 +107,15 @@ impl Measures {
 
 /// Where the account of a call is noted while its credentials hold.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Caller(Arc<Mutex<Option<AccountName>>>);
+pub(crate) struct Caller(Arc<Mutex<Option<String>>>);
 
 impl Caller {
     /// Notes whose credentials hold, or that they do not any more.
-    pub(crate) fn note(&self, account: Option<&AccountName>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = account.cloned();
+    pub(crate) fn note(&self, account: Option<&str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = account.map(str::to_owned);
     }
 
-    fn known(&self) -> Option<AccountName> {
+    fn known(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -195,7 +195,7 @@ impl Record {
             return;
         }
         let account = self.caller.known();
-        let account = account.as_ref().map(AccountName::as_str);
+        let account = account.as_deref();
         // To read it costs more than all else here.
         let reason = headers.filter(|_| code != Code::Ok).and_then(reason);
         if is_logged {
