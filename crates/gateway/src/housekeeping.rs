@@ -26,8 +26,7 @@ pub(crate) const HELD_BACK: &str = "dcams_feed_held_back_seconds";
 
 /// Keeps the store clean until it is asked to stop.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
-    let held_back = gauge!(HELD_BACK);
-    let (store, held_back) = (&store, &held_back);
+    let (store, held_back) = (&store, &gauge!(HELD_BACK));
     every(ROUND, stop, || async move {
         look(store, held_back).await;
         // Each by itself: what holds up one must not keep the other.

@@ -245,6 +245,9 @@ impl Service {
             self.forget(call);
             result = anew().await;
         }
+        if let Err(Failure::Store(store::Error::StaleCredentials)) = result {
+            call.caller.note(None);
+        }
         result.map_err(|failure| {
             call.refused(match failure {
                 Failure::Refused(refusal) => refusal,

@@ -13,7 +13,7 @@ use http::{HeaderMap, Request};
 use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use proto::{Ended, Near, Reason, Refusal, Span, Telemetry};
-use store::{AccountName, Face};
+use store::Face;
 use tonic::{Code, Status, body::Body};
 
 /// The operations, by their names as a method and as that of a span.
