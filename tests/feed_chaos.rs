@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -121,6 +121,8 @@ struct Run {
     enough_slow: AtomicBool,
     /// All that is stored was seen, or never will be.
     over: AtomicBool,
+    /// How often the consumer on each gateway was left by it: its stream broke, or did not begin.
+    left: [AtomicUsize; 2],
 }
 
 impl Run {
@@ -163,6 +165,7 @@ fn two_consumers_miss_nothing_and_one_that_reads_by_number_does() {
         enough: AtomicBool::new(false),
         enough_slow: AtomicBool::new(false),
         over: AtomicBool::new(false),
+        left: [AtomicUsize::new(0), AtomicUsize::new(0)],
     };
     let runtime = Runtime::new().unwrap();
     let seen = [Mutex::new(Seen::new()), Mutex::new(Seen::new())];
@@ -256,6 +259,11 @@ fn two_consumers_miss_nothing_and_one_that_reads_by_number_does() {
         );
         verify(&stored, &seen).unwrap_or_else(|fault| panic!("SEED={seed}, on the {gateway} gateway: {fault}"));
     }
+    let [_, by_the_killed] = &run.left;
+    assert!(
+        by_the_killed.load(Relaxed) > 0,
+        "the consumer did not notice that its gateway was killed"
+    );
     // And what is tested is there to be missed.
     let missed = stored.iter().filter(|row| !by_number.contains(&row.position)).count();
     println!("by number {missed} changes were missed");
@@ -356,6 +364,7 @@ async fn consume(run: &Run, gateway: usize, seen: &Mutex<Seen>) {
             only_new: false,
         };
         let Ok(stream) = client.watch_status_changes(with(CREDENTIALS, message)).await else {
+            run.left[gateway].fetch_add(1, Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -364,6 +373,7 @@ async fn consume(run: &Run, gateway: usize, seen: &Mutex<Seen>) {
         // And now and then it leaves by itself.
         for _ in 0..5 + random.next() % 30 {
             let Ok(Some(answer)) = stream.message().await else {
+                run.left[gateway].fetch_add(1, Relaxed);
                 break;
             };
             let rows = answer.changes.into_iter().map(|change| Row {

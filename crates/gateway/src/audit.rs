@@ -8,7 +8,10 @@ use metrics::counter;
 use store::{Audited, Location, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{AuditCommand, StoreOptions, VerifyOptions};
+use crate::{
+    background::every,
+    cli::{AuditCommand, StoreOptions, VerifyOptions},
+};
 
 /// How often is looked for what is to be sealed.
 const ROUND: Duration = Duration::from_secs(5);
@@ -36,18 +39,13 @@ pub(crate) async fn run(location: &StoreOptions, command: AuditCommand) -> anyho
 pub(crate) async fn seal(store: Store, stop: CancellationToken) {
     // It is there before the first row is sealed.
     counter!(SEALED).increment(0);
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let _ = stop
-        .run_until_cancelled(async {
-            loop {
-                rounds.tick().await;
-                if let Err(error) = round(&store, false).await {
-                    tracing::warn!(%error, "the history could not be sealed; the next round tries again");
-                }
-            }
-        })
-        .await;
+    let store = &store;
+    every(ROUND, stop, || async move {
+        if let Err(error) = round(store, false).await {
+            tracing::warn!(%error, "the history could not be sealed; the next round tries again");
+        }
+    })
+    .await;
 }
 
 /// Seals what is to be sealed of all accounts, be it at once, and tells how many rows that were.

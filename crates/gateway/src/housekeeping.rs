@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::background::every;
+
 /// How often is looked for what is old: the marks of a minute at full load are deleted in a few milliseconds.
 const ROUND: Duration = Duration::from_secs(10);
 
@@ -17,21 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps the store clean until it is asked to stop.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let _ = stop
-        .run_until_cancelled(async {
-            loop {
-                rounds.tick().await;
-                // Each by itself: what holds up one must not keep the other.
-                repeat("marks of transactions", || {
-                    store.expire_attempts(Instant::now() + PATIENCE)
-                })
-                .await;
-                repeat("idempotency keys", || store.expire_keys(Instant::now() + PATIENCE)).await;
-            }
+    let store = &store;
+    every(ROUND, stop, || async move {
+        // Each by itself: what holds up one must not keep the other.
+        repeat("marks of transactions", || {
+            store.expire_attempts(Instant::now() + PATIENCE)
         })
         .await;
+        repeat("idempotency keys", || store.expire_keys(Instant::now() + PATIENCE)).await;
+    })
+    .await;
 }
 
 /// Deletes batch by batch until nothing is left that is old.

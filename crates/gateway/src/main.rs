@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod account;
 mod audit;
+mod background;
 mod cli;
 mod columns;
 mod config;

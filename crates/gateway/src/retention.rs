@@ -6,6 +6,8 @@ use metrics::counter;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::background::every;
+
 /// How often is looked for what is old.
 const ROUND: Duration = Duration::from_secs(60);
 
@@ -25,16 +27,7 @@ pub(crate) const EXPIRED: &str = "dcams_documents_expired_total";
 pub(crate) async fn run(store: Store, age: Duration, stop: CancellationToken) {
     // It is there before the first image is too old.
     counter!(EXPIRED).increment(0);
-    let mut rounds = tokio::time::interval(ROUND);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let _ = stop
-        .run_until_cancelled(async {
-            loop {
-                rounds.tick().await;
-                expire(&store, age).await;
-            }
-        })
-        .await;
+    every(ROUND, stop, || expire(&store, age)).await;
 }
 
 /// Deletes what is too old now.
