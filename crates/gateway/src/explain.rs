@@ -22,7 +22,7 @@ use axum::{
 use grpc::Judged;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions, prost::Message};
 use proto::{
-    Budget, Reason,
+    Budget, Reason, Telemetry,
     v1::{
         CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
         GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusAtRequest, GetStatusAtResponse, GetStatusRequest,
@@ -71,7 +71,12 @@ pub(crate) async fn run(options: ExplainOptions) -> anyhow::Result<()> {
         heard: Arc::default(),
     };
     let service = StorageServiceServer::new(recorder.clone()).max_decoding_message_size(usize::MAX);
-    let facade = rest::router(proto::client(service), settings, Budget::default());
+    let facade = rest::router(
+        proto::client(service),
+        settings,
+        Budget::default(),
+        Telemetry::default(),
+    );
     let [path, _] = rest::PATHS;
     let request = HttpRequest::post(path)
         .header(CONTENT_TYPE, "application/json")

@@ -131,6 +131,7 @@ where
         } else {
             self.small.call(request)
         };
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let answer = async {
                 match record.span().recorded().and_then(Span::context) {
