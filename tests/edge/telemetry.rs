@@ -11,7 +11,10 @@ use serde_json::Value;
 
 use crate::{
     grpc::client::{Client, Metadata},
-    support::{Backend, Connection, Database, Gateway, eventually, post},
+    support::{
+        Backend, Connection, Database, Gateway, eventually, post,
+        tls::{Authority, NAMES},
+    },
 };
 
 const CUSTOMER: &str = "email,fn,ln,dob\nann@example.com,Ann,Lee,19800131\n";
@@ -611,13 +614,22 @@ fn the_table_of_metrics_is_what_is_shown() {
                 .status,
             200
         );
-        let metrics = gateway.get("/metrics");
-        assert_eq!(shown(metrics.text()), documented(), "{backend}");
-        for line in metrics.text().lines().filter(|line| line.starts_with("# TYPE ")) {
-            let name = line.split(' ').nth(2).unwrap();
-            let help = format!("# HELP {name} ");
-            assert!(metrics.text().lines().any(|line| line.starts_with(&help)), "{help}");
+        // Nor can one gateway speak TLS and plain text.
+        let (cert, key) = Authority::new().issue(&NAMES).write(&database, "server");
+        let secured = Gateway::start(&database, &["--tls-cert", &cert, "--tls-key", &key]);
+        let mut all = BTreeMap::new();
+        for metrics in [gateway.get("/metrics"), secured.get("/metrics")] {
+            for line in metrics.text().lines().filter(|line| line.starts_with("# TYPE ")) {
+                let name = line.split(' ').nth(2).unwrap();
+                let help = format!("# HELP {name} ");
+                assert!(metrics.text().lines().any(|line| line.starts_with(&help)), "{help}");
+            }
+            for (name, (kind, labels)) in shown(metrics.text()) {
+                let (_, known) = all.entry(name).or_insert((kind, BTreeSet::new()));
+                known.extend(labels);
+            }
         }
+        assert_eq!(all, documented(), "{backend}");
         let facade = Gateway::facade(&gateway, &flags);
         let known = documented();
         for (name, what) in shown(facade.get("/metrics").text()) {

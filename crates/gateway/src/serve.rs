@@ -83,9 +83,11 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
         format!("REST   {scheme}://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
     ];
+    // The ops listener has no TLS.
+    let sends = options.docs_send && options.tls.allows_plain(options.ops_addr);
     let described = docs::described(
         format!("{scheme}://{}", rest.address()?),
-        options.docs_send,
+        sends,
         facade_settings(&options),
         options.documents.limit,
     );
@@ -150,7 +152,7 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
     };
     let facade = rest::router(client, facade_settings(&options), budget, telemetry);
     // The same one, with the same limits: what is sent from the pages is a request like any other.
-    let beside_docs = options.docs_send.then(|| facade.clone());
+    let beside_docs = sends.then(|| facade.clone());
     tasks.spawn(rest.serve(facade, stop.clone()));
     // The probes answer until everything else has ended.
     let ops_stop = Stop::default();

@@ -139,6 +139,10 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         ),
         (tls::FAILURES, "TLS handshakes that came to nothing, by listener"),
         ("dcams_calls_under_way", "Calls that --max-calls counts now"),
+        (
+            "dcams_connections_refused_total",
+            "Connections that were closed at once, since there were too many",
+        ),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
         (
             "dcams_pool_connections",

@@ -41,7 +41,7 @@ pub(crate) struct ServeOptions {
     pub(crate) ops_addr: SocketAddr,
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
-    /// Let people send calls from /docs: the JSON endpoint is then on the ops listener too; true or false
+    /// Let people send calls from /docs: the JSON endpoint is then on the ops listener too, if that is on loopback or plain text is allowed; true or false
     #[arg(long, env = "DCAMS_DOCS_SEND", value_name = "BOOL", default_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub(crate) docs_send: bool,
     /// Serve the JSON endpoint alone, in front of the gRPC face at this URL (https://HOST:PORT or http://HOST:PORT); no store is opened

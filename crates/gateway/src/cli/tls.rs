@@ -65,7 +65,7 @@ pub(crate) struct UpstreamTlsOptions {
 impl TlsOptions {
     /// Refuses to speak plain text with the world by oversight. `name` is the face's.
     pub(crate) fn check_address(&self, name: &str, address: SocketAddr) -> anyhow::Result<()> {
-        if self.tls_cert.is_none() && !self.insecure_plaintext && !address.ip().to_canonical().is_loopback() {
+        if self.tls_cert.is_none() && !self.allows_plain(address) {
             bail!(
                 "{name} would speak plain text on {address}, which is not loopback: give --tls-cert and --tls-key, or \
                  --insecure-plaintext if something in front of it speaks TLS"
@@ -74,7 +74,12 @@ impl TlsOptions {
         Ok(())
     }
 
-    /// The same, of the way to an upstream.
+    /// Whether passwords may come to an address in plain text.
+    pub(crate) fn allows_plain(&self, address: SocketAddr) -> bool {
+        self.insecure_plaintext || address.ip().to_canonical().is_loopback()
+    }
+
+    /// Refuses the same, of the way to an upstream.
     pub(crate) fn check_upstream(&self, uri: &http::Uri) -> anyhow::Result<()> {
         let host = uri.host().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse();
