@@ -507,7 +507,6 @@ fn a_facade_whose_upstream_dies_under_a_request_does_not_say_that_nothing_was_do
 fn an_upstream_that_is_no_url_is_one_line() {
     for (url, code) in [
         ("localhost:50051", 1),
-        ("https://localhost:50051", 1),
         ("ftp://localhost", 1),
         ("/path", 1),
         ("http://", 2),

@@ -99,7 +99,7 @@ impl Bench {
     }
 
     async fn with(database: Database, ring: Option<Ring>) -> Self {
-        let store = open(&database, &Settings::default(), ring.as_ref());
+        let store = open(&database, &patient(), ring.as_ref());
         let shop = account(&store, "shop").await;
         Self {
             database,
@@ -245,6 +245,14 @@ fn block_on(test: impl Future<Output = ()>) {
                 .await
                 .expect("the test does not end");
         });
+}
+
+/// The settings of a store that refuses nothing because the machine is busy with other tests.
+pub(crate) fn patient() -> Settings {
+    Settings {
+        queue_wait: Duration::from_secs(60),
+        ..Settings::default()
+    }
 }
 
 /// Opens the store on a database.

@@ -515,7 +515,7 @@ async fn what_several_seal_at_once_is_sealed_once(bench: Bench) {
     let account = bench.shop.account;
     let sealers: Vec<_> = (0..4)
         .map(|_| {
-            let store = bench.another(&store::Settings::default());
+            let store = bench.another(&crate::store::patient());
             tokio::spawn(async move {
                 let mut rows = 0;
                 while !store.unsealed_accounts(0, soon()).await.unwrap().0.is_empty() {

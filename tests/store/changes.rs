@@ -37,7 +37,7 @@ fn one_by_one() -> Settings {
     Settings {
         batch: NonZeroUsize::MIN,
         writers: Some(NonZeroUsize::MIN),
-        ..Settings::default()
+        ..crate::store::patient()
     }
 }
 
@@ -277,7 +277,7 @@ async fn each_change_of_a_batch_is_judged_alone(bench: Bench) {
     };
     let store = bench.another(&Settings {
         writers: Some(NonZeroUsize::MIN),
-        ..Settings::default()
+        ..crate::store::patient()
     });
 
     let mut hold = bench.database.session().holding_customers();
@@ -330,7 +330,7 @@ async fn changes_of_one_customer_are_made_in_the_order_they_came_in(bench: Bench
     // Smaller than the number of changes, so that they meet the end of more than one batch.
     let store = bench.another(&Settings {
         batch: 7.try_into().unwrap(),
-        ..Settings::default()
+        ..crate::store::patient()
     });
     let statuses: Vec<_> = (0..60).map(|number| STATUSES[number % 3]).collect();
 

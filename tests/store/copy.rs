@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use diesel::{QueryableByName, sql_types::Text};
 use store::{
     CopiedTable, CopyProgress, CopyStage, Documents, Error, Keys, Location, Migrate, NewCustomer, Principal, Profile,
-    Settings, Status, Store,
+    Status, Store,
 };
 
 use super::{Bench, account, block_on, credentials, key, new_customer, open, origin, soon, try_open};
@@ -261,7 +261,7 @@ async fn erase(store: &Store, principal: Principal, email: &str) {
 /// A store with all there can be in it, closed again.
 fn filled(database: &Database) {
     block_on(async {
-        let store = open(database, &Settings::default(), None);
+        let store = open(database, &crate::store::patient(), None);
         fill(&store).await;
         seal(&store, 1_000).await;
     });
@@ -347,7 +347,7 @@ fn a_copy_has_every_row_of_every_table(from: Database, to: Database) {
 
     // It works as a store.
     block_on(async {
-        let store = open(&to, &Settings::default(), None);
+        let store = open(&to, &crate::store::patient(), None);
         let shop = credentials(&store, "shop").await;
         let (customer, documents) = store.documents(shop, key(&email(200)), soon()).await.unwrap();
         assert_eq!(customer.reference, "00200");
@@ -375,7 +375,7 @@ fn keys() -> Keys {
 }
 
 fn sealed(database: &Database, keys: Option<&Keys>) -> store::Result<Store> {
-    Store::open(&location(database), Migrate::Auto, &Settings::default(), keys)
+    Store::open(&location(database), Migrate::Auto, &crate::store::patient(), keys)
 }
 
 fn an_encrypted_store_is_copied_as_it_is_without_its_key(from: Database, to: Database) {
@@ -427,7 +427,7 @@ fn a_copy_that_was_interrupted_anywhere_goes_on_where_it_ended(from: Database, t
 
 /// How many customers a copy has so far; none before it has been begun.
 fn customers_in(to: &Database) -> u64 {
-    match try_open(to, Migrate::Check, &Settings::default(), None) {
+    match try_open(to, Migrate::Check, &crate::store::patient(), None) {
         Ok(_) => to
             .session()
             .number("(SELECT count(*) FROM customers)")
@@ -534,7 +534,7 @@ fn an_id_that_was_ever_given_does_not_come_back(from: Database, to: Database) {
         ));
         copy(&bench.database, &to).unwrap();
 
-        let copied = open(&to, &Settings::default(), None);
+        let copied = open(&to, &crate::store::patient(), None);
         let shop = credentials(&copied, "shop").await;
         let register = async |email: &str| {
             let new = vec![new_customer(email)];
@@ -558,7 +558,7 @@ fn an_id_that_was_ever_given_does_not_come_back(from: Database, to: Database) {
         });
         copy(&to, &third).unwrap();
         assert_same(&to, &third);
-        let copied = open(&third, &Settings::default(), None);
+        let copied = open(&third, &crate::store::patient(), None);
         let shop = credentials(&copied, "shop").await;
         let new = vec![new_customer("e@example.com")];
         copied
@@ -609,7 +609,7 @@ fn a_source_with_an_old_schema_or_none_is_refused(from: Database, to: Database) 
         }
         Backend::Postgres => assert!(message.contains("not up to date"), "{message}"),
     }
-    try_open(&from, Migrate::Auto, &Settings::default(), None).unwrap();
+    try_open(&from, Migrate::Auto, &crate::store::patient(), None).unwrap();
     from.session()
         .execute("DELETE FROM __diesel_schema_migrations WHERE version LIKE '20261124%'");
     let message = refused();
@@ -638,7 +638,7 @@ fn large_images_go_a_few_at_a_time(from: Database, to: Database) {
         .unwrap();
         // A page begins no image beyond 16 MiB, and no customer's images are parted.
         assert_eq!(steps, [0, 2, 4, 6]);
-        let store = open(&to, &Settings::default(), None);
+        let store = open(&to, &crate::store::patient(), None);
         let shop = credentials(&store, "shop").await;
         let (_, documents) = store.documents(shop, key(&email(2)), soon()).await.unwrap();
         assert!(documents == images(2, 10 * 1024 * 1024));
@@ -646,7 +646,7 @@ fn large_images_go_a_few_at_a_time(from: Database, to: Database) {
 }
 
 fn an_empty_store_can_be_copied(from: Database, to: Database) {
-    drop(open(&from, &Settings::default(), None));
+    drop(open(&from, &crate::store::patient(), None));
     let tables = copy(&from, &to).unwrap();
     assert!(tables.iter().all(|table| table.rows == 0));
     // The first of everything is still the first.
@@ -718,7 +718,7 @@ fn a_cursor_from_before_the_copy_goes_on_behind_it(from: Database, to: Database)
         copy(&bench.database, &to).unwrap();
         assert_eq!(epoch(&to), before + 1);
 
-        let copied = open(&to, &Settings::default(), None);
+        let copied = open(&to, &crate::store::patient(), None);
         let shop = credentials(&copied, "shop").await;
         assert_eq!(follow(&copied, shop, &beginning).await.0, all);
         assert_eq!(follow(&copied, shop, &half).await, (all[4..].to_vec(), end.clone()));
@@ -732,7 +732,7 @@ fn a_cursor_from_before_the_copy_goes_on_behind_it(from: Database, to: Database)
         let back = bench.database.backend.database();
         copy(&to, &back).unwrap();
         assert_eq!(epoch(&back), epoch(&to) + 1);
-        let copied = open(&back, &Settings::default(), None);
+        let copied = open(&back, &crate::store::patient(), None);
         let shop = credentials(&copied, "shop").await;
         assert_eq!(follow(&copied, shop, &end).await.0, [0; 0]);
         let rows = follow(&copied, shop, &half).await.0;
@@ -755,7 +755,7 @@ fn the_history_of_a_copy_fits_what_was_sealed(from: Database, to: Database) {
     assert_eq!(audit(&to), before);
     // The chain goes on.
     block_on(async {
-        let store = open(&to, &Settings::default(), None);
+        let store = open(&to, &crate::store::patient(), None);
         let shop = credentials(&store, "shop").await;
         set(&store, shop, 1, Status::Pass).await;
         seal(&store, before[0].unsealed + 1).await;
@@ -772,7 +772,7 @@ fn the_history_of_a_copy_fits_what_was_sealed(from: Database, to: Database) {
 
 /// Whatever a migration adds is missed by nobody.
 fn every_column_is_copied(from: Database, _to: Database) {
-    drop(open(&from, &Settings::default(), None));
+    drop(open(&from, &crate::store::patient(), None));
     #[derive(QueryableByName)]
     struct Column {
         #[diesel(sql_type = Text)]

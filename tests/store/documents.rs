@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use store::{Error, Principal, Settings};
+use store::{Error, Principal};
 
 use super::{Bench, account, begin, image, key, new_customer, soon, with_images};
 use crate::support::{Backend, until};
@@ -23,7 +23,7 @@ async fn images_of_any_size_are_read_as_they_were_stored(bench: Bench) {
         let (front, back) = (image(number as u64, size), image(99, 1 + size / 2));
         bench.put(with_images(&email, &front, &back)).await.unwrap();
 
-        let store = bench.another(&Settings::default());
+        let store = bench.another(&crate::store::patient());
         let (customer, documents) = store.documents(bench.shop, key(&email), soon()).await.unwrap();
         assert_eq!(customer, bench.customer(&email).await);
         assert!(documents.front == front && documents.back == back, "{size}");

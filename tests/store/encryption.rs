@@ -57,7 +57,7 @@ mod of_a_sealed_store {
 /// What opening a store was refused with.
 #[track_caller]
 fn refused(database: &Database, ring: Option<&Ring>) -> String {
-    match try_open(database, Migrate::Auto, &Settings::default(), ring) {
+    match try_open(database, Migrate::Auto, &crate::store::patient(), ring) {
         Err(Error::Keys(message)) => message,
         Err(error) => panic!("{error:?}"),
         Ok(_) => panic!("the store was opened"),
@@ -65,11 +65,11 @@ fn refused(database: &Database, ring: Option<&Ring>) -> String {
 }
 
 fn open(database: &Database, ring: &Ring) -> Store {
-    super::open(database, &Settings::default(), Some(ring))
+    super::open(database, &crate::store::patient(), Some(ring))
 }
 
 fn encryption(database: &Database, ring: &Ring) -> Encryption {
-    Encryption::open(&location(database), &Settings::default(), &ring.keys()).unwrap()
+    Encryption::open(&location(database), &crate::store::patient(), &ring.keys()).unwrap()
 }
 
 /// Encrypts a store, and tells how many customers it encrypted.
@@ -172,7 +172,7 @@ async fn a_store_without_customers_becomes_encrypted_and_is_then_refused_without
     );
     // Another number, and another key with the same number.
     for other in [Ring::new(2), Ring::new(1)] {
-        match try_open(&bench.database, Migrate::Auto, &Settings::default(), Some(&other)) {
+        match try_open(&bench.database, Migrate::Auto, &crate::store::patient(), Some(&other)) {
             Err(Error::Keys(_)) => {}
             Err(error) => panic!("{error:?}"),
             Ok(_) => panic!("the store was opened with another key"),
@@ -376,7 +376,7 @@ fn an_encryption_does_not_end_while_a_reader_keeps_the_clear_text_in_the_wal() {
         let ring = Ring::new(1);
         let impatient = Settings {
             statement: Duration::from_millis(50),
-            ..Settings::default()
+            ..crate::store::patient()
         };
         let open = || Encryption::open(&location(&bench.database), &impatient, &ring.keys()).unwrap();
         let answer = block_in_place(|| open().encrypt(|_| {}));
@@ -385,7 +385,7 @@ fn an_encryption_does_not_end_while_a_reader_keeps_the_clear_text_in_the_wal() {
         reader.execute("COMMIT");
         assert_eq!(block_in_place(|| open().encrypt(|_| {})).unwrap(), 0);
         assert_eq!(found(&bench.database.stolen()), BTreeSet::new());
-        super::open(&bench.database, &Settings::default(), Some(&ring));
+        super::open(&bench.database, &crate::store::patient(), Some(&ring));
     });
 }
 
@@ -748,7 +748,7 @@ async fn a_rotation_goes_unnoticed_under_load(bench: Bench) {
     }
     assert_eq!(wrapped_by(&bench.database, 1), CUSTOMERS as i64 + 1);
 
-    let stores = [bench.store.clone(), bench.another(&Settings::default())];
+    let stores = [bench.store.clone(), bench.another(&crate::store::patient())];
     let done = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for task in 0..12 {

@@ -175,7 +175,7 @@ async fn others_are_not_touched(bench: Bench) {
 async fn an_erasure_and_changes_of_the_same_customer_at_once_leave_no_remains(bench: Bench) {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..6 {
-        let stores = [bench.store.clone(), bench.another(&store::Settings::default())];
+        let stores = [bench.store.clone(), bench.another(&crate::store::patient())];
         let shop = bench.shop;
         let puts: Vec<_> = (0..30).map(|_| bench.wanted(full("a@example.com"))).collect();
         tasks.spawn(async move {

@@ -143,7 +143,7 @@ async fn a_cursor_is_a_place_of_its_own_store_only(bench: Bench) {
     for place in [Place::default(), last] {
         let cursor = bench.store.cursor(place, soon()).await.unwrap();
         assert_eq!(bench.store.place(&cursor, soon()).await.unwrap(), place);
-        let again = bench.another(&store::Settings::default());
+        let again = bench.another(&crate::store::patient());
         assert_eq!(again.place(&cursor, soon()).await.unwrap(), place);
         let foreign = other.store.place(&cursor, soon()).await;
         assert!(matches!(foreign, Err(Error::InvalidCursor)));

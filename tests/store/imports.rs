@@ -245,7 +245,7 @@ async fn an_import_whose_deadline_has_passed_imports_nothing(bench: Bench) {
 async fn imports_of_the_same_customers_at_once_create_each_once(bench: Bench) {
     let mut tasks = JoinSet::new();
     for _ in 0..8 {
-        let store = bench.another(&store::Settings::default());
+        let store = bench.another(&crate::store::patient());
         let new = (0..20)
             .map(|number| new_customer(&format!("{number}@example.com")))
             .collect();

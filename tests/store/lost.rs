@@ -20,7 +20,7 @@ async fn bench() -> (Bench, Store, Proxy) {
     let store = Store::open(
         &url.parse().unwrap(),
         store::Migrate::Check,
-        &store::Settings::default(),
+        &crate::store::patient(),
         None,
     )
     .unwrap();

@@ -23,7 +23,7 @@ fn on_an_empty_database(backend: Backend, test: impl FnOnce(&Database)) {
 }
 
 fn attempt(database: &Database, migrate: Migrate) -> store::Result<Store> {
-    try_open(database, migrate, &Settings::default(), None)
+    try_open(database, migrate, &crate::store::patient(), None)
 }
 
 #[track_caller]
@@ -93,7 +93,7 @@ fn a_check_needs_no_more_than_to_read(database: &Database) {
             sql.execute("BEGIN IMMEDIATE");
             let impatient = Settings {
                 statement: Duration::from_millis(1),
-                ..Settings::default()
+                ..crate::store::patient()
             };
             try_open(database, Migrate::Check, &impatient, None).unwrap();
         }
@@ -103,7 +103,7 @@ fn a_check_needs_no_more_than_to_read(database: &Database) {
                  GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
             );
             let reader = database.url.replace("postgres@", "reader@").parse().unwrap();
-            Store::open(&reader, Migrate::Check, &Settings::default(), None).unwrap();
+            Store::open(&reader, Migrate::Check, &crate::store::patient(), None).unwrap();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::{Error, Settings, Status};
+use store::{Error, Status};
 use tokio::task::JoinSet;
 
 use super::{Bench, STATUSES, begin, block_on, key, origin, recovered, soon};
@@ -28,7 +28,7 @@ async fn unavailable<T: std::fmt::Debug>(call: impl Future<Output = store::Resul
 /// Uses as many connections at once as there are.
 async fn use_every_connection(bench: &Bench) {
     let mut tasks = JoinSet::new();
-    for _ in 0..8 * Settings::default().readers.get() {
+    for _ in 0..8 * crate::store::patient().readers.get() {
         let (store, principal) = (bench.store.clone(), bench.shop);
         tasks.spawn(async move { store.confirm(principal, soon()).await.unwrap() });
     }
@@ -212,9 +212,9 @@ fn a_server_that_is_not_there_is_known_when_a_store_is_opened() {
     let database = Database::on(&cluster);
     let outage = cluster.stop();
     let began = Instant::now();
-    let opened = super::try_open(&database, store::Migrate::Auto, &Settings::default(), None);
+    let opened = super::try_open(&database, store::Migrate::Auto, &crate::store::patient(), None);
     assert!(matches!(opened, Err(Error::Unavailable(_))));
     assert!(began.elapsed() < BOUND);
     outage.end();
-    super::open(&database, &Settings::default(), None);
+    super::open(&database, &crate::store::patient(), None);
 }

@@ -246,7 +246,7 @@ async fn of_many_who_register_the_same_customers_at_once_each_is_registered_once
     const EACH: usize = 10;
     let settings = Settings {
         write_queue: CUSTOMERS * EACH,
-        ..Settings::default()
+        ..crate::store::patient()
     };
     let stores = [bench.another(&settings), bench.another(&settings)];
     let mut tasks = JoinSet::new();
@@ -288,7 +288,7 @@ async fn registrations_and_changes_of_one_customer_are_made_in_the_order_they_ca
     let store = bench.another(&Settings {
         batch: 7.try_into().unwrap(),
         writers: Some(NonZeroUsize::MIN),
-        ..Settings::default()
+        ..crate::store::patient()
     });
     let mut hold = bench.database.session().holding_customers();
     let mut puts = Vec::new();

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use store::{
-    Change, Condition, Customer, Erase, Error, IdempotencyKey, NewCustomer, Put, Registered, Result, Settings, Status,
-};
+use store::{Change, Condition, Customer, Erase, Error, IdempotencyKey, NewCustomer, Put, Registered, Result, Status};
 use tokio::task::JoinSet;
 
 use super::{Bench, STATUSES, account, begin, full_profile, image, key, new_customer, origin, soon, with_images};
@@ -102,7 +100,7 @@ async fn the_same_change_again_is_answered_as_the_first_time(bench: Bench) {
     };
     bench.put(named).await.unwrap();
     let history = bench.whole_history(EMAIL).await;
-    for store in [bench.store.clone(), bench.another(&Settings::default())] {
+    for store in [bench.store.clone(), bench.another(&crate::store::patient())] {
         let change = Change {
             key: id("k"),
             origin: origin("another"),
@@ -253,7 +251,7 @@ async fn nothing_of_an_erased_customer_stays_with_its_keys(bench: Bench) {
 }
 
 async fn of_many_with_the_same_key_at_once_one_is_made(bench: Bench) {
-    let stores = [bench.store.clone(), bench.another(&Settings::default())];
+    let stores = [bench.store.clone(), bench.another(&crate::store::patient())];
     for round in 0..10 {
         let mut tasks = JoinSet::new();
         for task in 0..8 {
@@ -355,7 +353,7 @@ async fn a_registration_with_an_etag_is_made_if_nobody_was_faster(bench: Bench) 
 
 async fn of_many_who_expect_the_same_at_once_one_wins(bench: Bench) {
     bench.register(&[EMAIL]).await;
-    let stores = [bench.store.clone(), bench.another(&Settings::default())];
+    let stores = [bench.store.clone(), bench.another(&crate::store::patient())];
     for round in 0..10 {
         let etag = bench.customer(EMAIL).await.etag();
         let mut tasks = JoinSet::new();

@@ -1,6 +1,6 @@
 //! Two stores on one database, at once or one after the other, as two gateways have them.
 
-use store::{Change, Error, Settings, Status};
+use store::{Change, Error, Status};
 use tokio::task::JoinSet;
 
 use super::{Bench, STATUSES, credentials, key, open, origin, soon};
@@ -18,7 +18,7 @@ async fn changes_of_the_same_customers_through_two_stores_lose_nothing(bench: Be
     bench
         .register(&emails.iter().map(String::as_str).collect::<Vec<_>>())
         .await;
-    let stores = [bench.store.clone(), bench.another(&Settings::default())];
+    let stores = [bench.store.clone(), bench.another(&crate::store::patient())];
 
     let mut tasks = JoinSet::new();
     for task in 0..32 {
@@ -57,7 +57,7 @@ async fn changes_of_the_same_customers_through_two_stores_lose_nothing(bench: Be
 
 async fn credentials_that_one_store_changes_are_refused_by_the_other_at_once(bench: Bench) {
     bench.register(&["a@example.com"]).await;
-    let other = bench.another(&Settings::default());
+    let other = bench.another(&crate::store::patient());
     let name = "shop".parse().unwrap();
     for round in 0..10 {
         let change = bench.change("a@example.com", STATUSES[round % 3]);
@@ -80,7 +80,7 @@ async fn credentials_that_one_store_changes_are_refused_by_the_other_at_once(ben
 
 async fn what_one_store_has_changed_the_other_reads_at_once(bench: Bench) {
     bench.register(&["a@example.com"]).await;
-    let other = bench.another(&Settings::default());
+    let other = bench.another(&crate::store::patient());
     for round in 0..30 {
         let changed = bench.set("a@example.com", STATUSES[round % 3]).await.unwrap();
         let read = other.customer(bench.shop, key("a@example.com"), soon()).await;
@@ -98,7 +98,7 @@ async fn what_was_changed_is_there_when_the_store_is_opened_again(bench: Bench) 
         ring,
     } = bench;
     drop(store);
-    let store = open(&database, &Settings::default(), ring.as_ref());
+    let store = open(&database, &crate::store::patient(), ring.as_ref());
     let read = store.customer(shop, key("a@example.com"), soon()).await;
     assert_eq!(read.unwrap(), changed);
 }

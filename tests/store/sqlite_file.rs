@@ -105,7 +105,7 @@ fn the_wal_is_copied_into_the_database_while_changes_are_made_and_starts_over() 
         // A transaction for each change, so that every round writes as much.
         let store = bench.another(&Settings {
             batch: NonZeroUsize::MIN,
-            ..Settings::default()
+            ..crate::store::patient()
         });
         let bench = Bench { store, ..bench };
         let mut first = 0;
@@ -144,7 +144,7 @@ fn a_reader_that_does_not_end_holds_up_no_change() {
         // A lock is waited for longer than a change may take: whoever waits for the reader is found out.
         let store = bench.another(&Settings {
             statement: Duration::from_secs(150),
-            ..Settings::default()
+            ..crate::store::patient()
         });
         let bench = Bench { store, ..bench };
         let mut reader = bench.database.session();
@@ -163,7 +163,7 @@ fn a_file_that_another_program_keeps_locked_is_unavailable_and_works_again_when_
         bench.register(&["a@example.com"]).await;
         let store = bench.another(&Settings {
             statement: Duration::from_millis(20),
-            ..Settings::default()
+            ..crate::store::patient()
         });
         let change = || bench.change("a@example.com", Status::Pass);
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use store::{AccountName, Error, NewToken, Scope, Scopes, Settings, Status, Store, StoredToken, Token};
+use store::{AccountName, Error, NewToken, Scope, Scopes, Status, Store, StoredToken, Token};
 
 use super::{Bench, account, credentials, soon};
 
@@ -106,7 +106,7 @@ async fn a_revoked_token_is_not_valid_and_what_was_verified_before_no_longer_hol
     bench.register(&["jane@example.com"]).await;
     create(&bench, "shop", new("first", Scope::ALL)).await;
     create(&bench, "shop", new("second", Scope::ALL)).await;
-    let another = bench.another(&Settings::default());
+    let another = bench.another(&crate::store::patient());
     another.confirm(bench.shop, soon()).await.unwrap();
 
     let revoked = bench.store.revoke_token("first", soon()).await.unwrap();

@@ -114,7 +114,7 @@ async fn one_holder_at_a_time_has_a_webhook(bench: Bench) {
 
     // Of two that ask at once one has it.
     bench.store.release_webhooks("a", soon()).await.unwrap();
-    let another = bench.another(&store::Settings::default());
+    let another = bench.another(&crate::store::patient());
     let (a, b) = tokio::join!(bench.lease("a", LONG), another.lease_webhooks("b", LONG, soon()));
     assert_eq!(a.len() + b.unwrap().len(), 1);
 

@@ -63,7 +63,7 @@ pub(crate) struct StoreOptions {
         help_heading = GLOBAL,
         global = true
     )]
-    url: Location,
+    store_url: Location,
     /// The file that holds the URL of the store, so that its password stands in no other place
     #[arg(
         long,
@@ -329,7 +329,7 @@ impl StoreOptions {
     /// Where the store is. A file that holds the URL is read now.
     pub(crate) fn location(&self) -> anyhow::Result<Location> {
         let Some(path) = &self.store_file else {
-            return Ok(self.url.clone());
+            return Ok(self.store_url.clone());
         };
         let content = ring::read_secret("store file", path)?;
         let url = content.expose_secret().trim();
