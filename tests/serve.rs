@@ -11,21 +11,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Backend, Cluster, Connection, Database, Durability, Gateway, Reply, dcams, post, program, run, until,
+use crate::{
+    contract::documented::SAMPLE,
+    support::{Backend, Cluster, Connection, Database, Durability, Gateway, Reply, dcams, post, program, run, until},
 };
 
-/// The seed document's sample request, and its reply.
-const SAMPLE: &str = r#"{
-"user": "USERNAME",
-"pass": "PASSWORD",
-"service": "updateStatus",
-"target": {
-    "email": "test@veratad.com", 
-    "status": "PASS"
-    }
-}"#;
-const SAMPLE_REPLY: &str = r#"{"result":"Success","reference":"888888812","target":{"fn":"John","ln":"Smith","addr":"123 Main St","city":"Stratford","state":"CT","zip":"06614","dob":"19700101","email":"test@veratad.com","phone":"2015106000","status":"PASS"}}"#;
+/// The reply to the seed document's sample request.
+pub const SAMPLE_REPLY: &str = r#"{"result":"Success","reference":"888888812","target":{"fn":"John","ln":"Smith","addr":"123 Main St","city":"Stratford","state":"CT","zip":"06614","dob":"19700101","email":"test@veratad.com","phone":"2015106000","status":"PASS"}}"#;
 
 /// How long a thing may take that is done at once; the program's own patience is longer everywhere.
 const AT_ONCE: Duration = Duration::from_secs(4);

@@ -44,19 +44,8 @@ fn named<'a>(output: &'a Output, result: &str) -> Vec<&'a str> {
 
 /// The rows of the table whose replies are those of these reasons.
 fn refused_with(reasons: &[Reason]) -> BTreeSet<&'static str> {
-    let all = [
-        rows::samples(),
-        rows::documented_errors(),
-        rows::order_of_checks(),
-        rows::tolerances(),
-        rows::malformed_bodies(),
-        rows::invalid_fields(),
-        rows::family(),
-        rows::http(),
-        rows::terms(),
-    ];
     let is_meant = |row: &Row| matches!(row.expected, Expected::Error(reason) if reasons.contains(&reason));
-    let rows = all.into_iter().flatten().filter(is_meant);
+    let rows = rows::tables().into_iter().flatten().filter(is_meant);
     rows.map(|row| row.name).collect()
 }
 

@@ -13,7 +13,7 @@ use super::http2::{GOAWAY, Raw, SETTINGS};
 use crate::{
     grpc::{
         client::Client,
-        feed::{Watching, generated, with},
+        feed::{Watching, generated, set, with},
     },
     support::{Backend, Connection, Database, Gateway, Reply, eventually, post, until},
 };
@@ -205,16 +205,6 @@ fn a_stream_ends_in_order_when_its_connection_is_old_and_goes_on_over_another() 
     for backend in Backend::BOTH {
         let database = backend.database();
         let gateway = started(&database, &["--connection-age", "2s", "--connection-grace", "1h"]);
-        let update = |client: &Client, status: proto::v1::Status| {
-            let message = UpdateStatusRequest {
-                email: EMAIL.to_owned(),
-                status: status.into(),
-                ..UpdateStatusRequest::default()
-            };
-            client
-                .block_on(generated(client).update_status(with(CREDENTIALS, message)))
-                .unwrap();
-        };
         let client = Client::bare(gateway.grpc.unwrap());
         let mut watching = Watching::begin_as(&client, CREDENTIALS, "", true).unwrap();
         watching.next().unwrap();
@@ -230,7 +220,7 @@ fn a_stream_ends_in_order_when_its_connection_is_old_and_goes_on_over_another() 
         );
 
         let client = Client::bare(gateway.grpc.unwrap());
-        update(&client, proto::v1::Status::Fail);
+        set(&client, proto::v1::Status::Fail);
         let mut again = Watching::begin_as(&client, CREDENTIALS, &watching.cursor, false).unwrap();
         let changes = again.next().unwrap();
         assert_eq!(changes.len(), 1);

@@ -18,28 +18,18 @@ use rustls::ClientConfig;
 use tonic::{Code, Request};
 
 use crate::{
+    contract::documented::SAMPLE,
     grpc::{
         client::Client,
         feed::{generated, with},
     },
+    serve::SAMPLE_REPLY,
     support::{
         Backend, Connection, Database, Gateway, Reply, dcams, eventually, post, program, run,
         tls::{Authority, Identity, NAMES, Secure, connect},
         until,
     },
 };
-
-/// The contract's sample request, and its reply.
-const SAMPLE: &str = r#"{
-"user": "USERNAME",
-"pass": "PASSWORD",
-"service": "updateStatus",
-"target": {
-    "email": "test@veratad.com", 
-    "status": "PASS"
-    }
-}"#;
-const SAMPLE_REPLY: &str = r#"{"result":"Success","reference":"888888812","target":{"fn":"John","ln":"Smith","addr":"123 Main St","city":"Stratford","state":"CT","zip":"06614","dob":"19700101","email":"test@veratad.com","phone":"2015106000","status":"PASS"}}"#;
 
 const CREDENTIALS: &str = "USERNAME:PASSWORD";
 const EMAIL: &str = "test@veratad.com";

@@ -93,7 +93,7 @@ impl<'a> Watching<'a> {
 }
 
 /// Sets the status of the sample's customer.
-fn set(client: &Client, status: S) {
+pub fn set(client: &Client, status: S) {
     let message = UpdateStatusRequest {
         email: EMAIL.to_owned(),
         status: status.into(),

@@ -276,9 +276,7 @@ fn without_secrets(command: &clap::Command, error: &clap::Error) -> String {
     };
     let mut text = error.to_string();
     for (kind, value) in error.context() {
-        let quoted = if let ContextValue::String(value) = value {
-            value
-        } else {
+        let ContextValue::String(quoted) = value else {
             continue;
         };
         let stands = match quoted.contains("//") {

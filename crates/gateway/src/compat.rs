@@ -18,7 +18,7 @@ use self::{
     report::{Difference, Report},
     rows::{Expected, Row},
 };
-use crate::{account, cli::CompatOptions};
+use crate::{account, cli::CompatOptions, tls};
 
 /// How long a deployment has for a row, and for a connection.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,8 +75,7 @@ impl Deployment {
             let [path, _] = rest::PATHS;
             endpoint.set_path(path);
         }
-        // One that is there already does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let client = || {
             Client::builder()
                 .redirect(redirect::Policy::none())
@@ -272,17 +271,7 @@ impl<'a> Session<'a> {
             Some(_) if self.options.write => report.skip(&rows::customer(), "the customer is there already"),
             _ => self.send_all(&rows::customer(), report).await,
         }
-        for table in [
-            rows::samples(),
-            rows::documented_errors(),
-            rows::order_of_checks(),
-            rows::tolerances(),
-            rows::malformed_bodies(),
-            rows::invalid_fields(),
-            rows::family(),
-            rows::http(),
-            rows::terms(),
-        ] {
+        for table in rows::tables() {
             self.send_all(&table, report).await;
         }
         if self.options.write

@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use tonic::{Request, Response, Status};
 use tower::ServiceExt;
 
-use crate::{cli::ExplainOptions, serve};
+use crate::{cli::ExplainOptions, peer::is_loopback, serve};
 
 /// The most bytes of a message that stands in the line itself. A shell takes 128 KiB.
 const INLINE: usize = 16 * 1024;
@@ -113,7 +113,7 @@ fn show(heard: &Heard, options: &ExplainOptions) -> anyhow::Result<()> {
             "the images are left out, so this line cannot be run: --message writes the whole message into a file"
         );
     }
-    let plaintext = if options.plaintext || is_loopback(&options.grpc_addr) {
+    let plaintext = if options.plaintext || is_here(&options.grpc_addr) {
         " -plaintext"
     } else {
         ""
@@ -179,10 +179,8 @@ fn quote(word: &str) -> String {
 }
 
 /// Whether an address is on this machine, where a gateway speaks no TLS by default.
-fn is_loopback(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+fn is_here(address: &str) -> bool {
+    is_loopback(address.rsplit_once(':').map_or(address, |(host, _)| host))
 }
 
 /// A call that would have been made.
@@ -305,7 +303,7 @@ mod tests {
             ("dcams.example.com:443", false),
             ("localhost.example.com:1", false),
         ] {
-            assert_eq!(is_loopback(address), is, "{address}");
+            assert_eq!(is_here(address), is, "{address}");
         }
     }
 }

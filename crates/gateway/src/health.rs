@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use reqwest::{Client, StatusCode, redirect};
 
-use crate::cli::HealthOptions;
+use crate::{cli::HealthOptions, tls};
 
 /// How long the gateway has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,8 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(options: &HealthOptions) -> anyhow::Result<()> {
     let path = if options.live { "healthz" } else { "readyz" };
     let url = format!("http://{}/{path}", reachable(options.ops_addr));
-    // One that is there already does as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::install_provider();
     let client = Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())

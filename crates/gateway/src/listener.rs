@@ -52,6 +52,22 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+/// What answers the requests of a listener.
+pub(crate) trait Answering:
+    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    /// The body of its answers.
+    type Body: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + Send + 'static;
+}
+
+impl<S, B> Answering for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + Send + 'static,
+{
+    type Body = B;
+}
+
 /// When a listener is to end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
@@ -66,6 +82,7 @@ pub(crate) struct Stop {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a connection that was abused still counts for its address: whoever comes back at once does not come back often.
+/// No more of them are kept so than there may be connections; what is beyond that is only closed.
 const PENALTY: Duration = Duration::from_secs(60);
 
 /// hyper takes no smaller buffer than this.
@@ -130,16 +147,11 @@ impl Listener {
 
     /// Serves until it is to stop, then lets each connection end the request that it is at. Returns when the last one has
     /// ended.
-    pub(crate) async fn serve<S, B>(self, service: S, stop: Stop)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: Body + Unpin + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) async fn serve(self, service: impl Answering, stop: Stop) {
         let places = Arc::new(Semaphore::new(self.limits.max_connections.get()));
         let addresses = Addresses::default();
+        // Each is a seat that is kept, and what keeps it: of these, too, there are no more than of connections.
+        let penalties = Arc::new(Semaphore::new(self.limits.max_connections.get()));
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -182,6 +194,7 @@ impl Listener {
                 stop: stop.clone(),
                 place,
                 seat,
+                penalties: Arc::clone(&penalties),
             };
             let tls = self.tls.clone();
             connections.spawn(connection.converse(self.protocol, tls, stream, service.clone()));
@@ -208,18 +221,13 @@ struct Connection {
     /// Where it is counted, as long as it is there.
     place: OwnedSemaphorePermit,
     seat: Option<Seat>,
+    /// How many more may be kept when they have ended.
+    penalties: Arc<Semaphore>,
 }
 
 impl Connection {
     /// Serves the connection to its end.
-    async fn converse<S, B>(mut self, protocol: Protocol, tls: Option<Acceptor>, stream: TcpStream, service: S)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: Body + Unpin + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn converse(mut self, protocol: Protocol, tls: Option<Acceptor>, stream: TcpStream, service: impl Answering) {
         let patience = tls.as_ref().map_or(self.limits.head_timeout, |tls| tls.patience);
         let due = self.opened + patience;
         // Before there is a first byte, a connection has no buffers. To ask whether it is readable is not enough: tokio takes
@@ -247,10 +255,14 @@ impl Connection {
         };
         if let Err(error) = result {
             tracing::debug!(peer = %self.peer, %error, "a connection ended early");
-            if is_abuse(&error) {
+            // Who has no seat, as a proxy, has none to lose.
+            if is_abuse(&error)
+                && let Some(seat) = self.seat
+                && let Ok(_penalty) = self.penalties.try_acquire()
+            {
                 drop(self.place);
                 tokio::select! {
-                    () = sleep(PENALTY) => drop(self.seat),
+                    () = sleep(PENALTY) => drop(seat),
                     () = self.stop.now.cancelled() => {}
                 }
             }
@@ -277,14 +289,7 @@ impl Connection {
         }
     }
 
-    async fn http1<S, B>(&self, stream: Stream, service: S) -> hyper::Result<()>
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: Body + Unpin + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn http1(&self, stream: Stream, service: impl Answering) -> hyper::Result<()> {
         let (this, old) = (self, self.old());
         let (stream, turn) = self.timed(stream);
         let answer = service_fn(move |mut request: Request<Incoming>| {
@@ -328,14 +333,7 @@ impl Connection {
         }
     }
 
-    async fn http2<S, B>(&self, stream: Stream, service: S) -> hyper::Result<()>
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-        S::Future: Send,
-        B: Body + Unpin + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn http2(&self, stream: Stream, service: impl Answering) -> hyper::Result<()> {
         let limits = &self.limits.http2;
         let (stream, turn) = self.timed(stream);
         let retiring = CancellationToken::new();

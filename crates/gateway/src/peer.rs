@@ -13,6 +13,12 @@ use proto::{ClientAddress, FACE, FORWARDED_FOR};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies(Arc<HashSet<IpAddr>>);
 
+/// Whether a host, as a URL has it, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host == "localhost" || address.is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
+}
+
 impl TrustedProxies {
     pub(crate) fn new(proxies: Vec<IpAddr>) -> Self {
         Self(Arc::new(proxies.into_iter().map(|ip| ip.to_canonical()).collect()))

@@ -1,18 +1,24 @@
 //! `serve`: puts the parts together, tells where they listen, and stops them in order.
 
+mod settings;
+mod upstream;
+
 use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use credentials::Credentials;
-use grpc::{Readiness, StreamSettings};
+use grpc::Readiness;
 use proto::{RequestLog, Traces};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use store::Settings;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Channel, Endpoint};
+use store::Store;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::task::TaskTracker;
 
+pub(crate) use self::settings::rest_settings;
 use crate::{
     audit,
     cli::{ConnectionLimits, ServeOptions, StoreOptions},
@@ -27,58 +33,22 @@ use crate::{
     webhooks,
 };
 
-/// How long a connection to the upstream may take.
-const CONNECT: Duration = Duration::from_secs(2);
-
 /// Serves until a signal asks to stop.
 pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Log) -> anyhow::Result<()> {
     // First of all: a signal that comes while the rest starts must not be lost.
     let mut signals = Signals::new()?;
-    check(&options)?;
-    let largest = facade_settings(&options).document_body_limit;
-    if options.document_budget < largest {
-        tracing::warn!(
-            "--document-budget has no room for two images of --document-limit, which will be refused at any time: it needs \
-             {largest} bytes"
-        );
-    }
+    refuse(&options)?;
+    warn_of_budget(&options);
     let metrics = telemetry::metrics()?;
-    let told = &options.telemetry;
-    // Before whatever begins a span.
-    let exporting = told
-        .otlp_endpoint
-        .as_ref()
-        .map(|url| Exporting::begin(url, told.trace_ratio));
-    let exporting = exporting.transpose()?;
-    let telemetry = proto::Telemetry {
-        log: RequestLog::new(told.log_requests.into()),
-        traces: exporting.as_ref().map_or_else(Traces::default, |_| Traces::on()),
-    };
-    let mut observed = Observed::new(metrics, &log, telemetry.log.clone());
-    let stop = Stop::default();
-    let limits = Arc::new(options.connections.clone());
-    allow_descriptors(&limits);
-    let trusted = TrustedProxies::new(options.trusted_proxies.clone());
-    let bind = async |name: &str, address: SocketAddr, protocol: Protocol| {
-        Listener::bind(name, address, protocol, trusted.clone(), Arc::clone(&limits)).await
-    };
-    let tasks = TaskTracker::new();
-    let configs = match tls::Faces::of(&options.tls) {
-        Some(faces) => {
-            let (followed, configs) = tls::load(faces).context("TLS")?;
-            tasks.spawn(followed.follow(stop.now.clone()));
-            Some(configs)
-        }
-        None => None,
-    };
-    let with_tls = |listener: Listener, protocol, name| {
-        let tls = configs.clone();
-        listener.with_tls(tls.map(|configs| tls::Acceptor::new(configs, protocol, &options.tls, name)))
-    };
-    let scheme = if configs.is_some() { "https" } else { "http" };
-    let rest = bind("REST", options.rest_addr, Protocol::Http1).await?;
-    let rest = with_tls(rest, Protocol::Http1, "rest");
-    let ops = bind("ops", options.ops_addr, Protocol::Http1).await?;
+    let (telemetry, exporting) = tell(&options)?;
+    let observed = Observed::new(metrics, &log, telemetry.log.clone());
+    allow_descriptors(&options.connections);
+
+    let (tasks, stop) = (TaskTracker::new(), Stop::default());
+    let door = Door::new(&options, &tasks, &stop)?;
+    let rest = door.face("REST", options.rest_addr, Protocol::Http1).await?;
+    let ops = door.bind("ops", options.ops_addr, Protocol::Http1).await?;
+    let scheme = door.scheme();
     let mut lines = vec![
         format!("REST   {scheme}://{}/v3/stable/api/storage", rest.address()?),
         format!("ops    http://{}", ops.address()?),
@@ -88,81 +58,194 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
     let described = docs::described(
         format!("{scheme}://{}", rest.address()?),
         sends,
-        facade_settings(&options),
+        settings::facade(&options),
         options.documents.limit,
     );
     let openapi = rest::openapi(&described).context("the OpenAPI document")?;
     // Both faces draw from one.
     let budget = proto::Budget::new(options.document_budget);
 
-    let (client, ready, store) = match &options.upstream {
+    let behind = match &options.upstream {
         Some(uri) => {
-            let channel = connect(uri, &options, &tasks, stop.now.clone())?;
+            let channel = upstream::connect(uri, &options, &tasks, stop.now.clone())?;
             lines.push(format!("calls  gRPC at {uri}"));
-            (
-                proto::client(channel.clone()),
-                Ready::Upstream(channel, stop.announced.clone()),
-                None,
-            )
+            Behind {
+                client: proto::client(channel.clone()),
+                ready: Ready::Upstream(channel, stop.announced.clone()),
+                observed,
+                store: None,
+            }
         }
         None => {
-            let grpc = bind("gRPC", options.grpc_addr, Protocol::Http2).await?;
-            let grpc = with_tls(grpc, Protocol::Http2, "grpc");
-            let store = place.open_with(options.migrate, &store_settings(&options))?;
-            lines.push(match configs.is_some() {
-                true => format!("gRPC   https://{}", grpc.address()?),
-                false => format!("gRPC   {}", grpc.address()?),
+            let grpc = door.face("gRPC", options.grpc_addr, Protocol::Http2).await?;
+            let store = place.open_with(options.migrate, &settings::store(&options))?;
+            lines.push(match scheme {
+                "https" => format!("gRPC   https://{}", grpc.address()?),
+                _ => format!("gRPC   {}", grpc.address()?),
             });
             lines.push(format!("store  {}", place.location()?));
-            if !store.is_encrypted() {
-                tracing::warn!(
-                    "personal data is stored in clear text; to change that: `dcams-gateway keys generate` prints a key, \
-                     --key-file takes a file of it, and `dcams-gateway keys encrypt` encrypts what is there"
-                );
-            }
             if options.demo {
                 demo::seed(&store).await?;
-                lines.extend(demo::instructions(rest.address()?, grpc.address()?, configs.is_some()));
+                lines.extend(demo::instructions(rest.address()?, grpc.address()?, scheme == "https"));
             } else {
                 demo::warn_if_present(&store).await;
             }
-            let credentials = Credentials::new(options.overload.logins());
-            let service = grpc::service(
-                store.clone(),
-                credentials.clone(),
-                &grpc_settings(&options, budget.clone(), stop.now.clone(), telemetry.clone()),
-            );
-            observed = observed.with(store.clone(), credentials);
-            let readiness = Readiness::new(store.clone(), stop.announced.clone());
-            let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
-            tasks.spawn(grpc.serve(routes, stop.clone()));
-            tasks.spawn(audit::seal(store.clone(), stop.now.clone()));
-            tasks.spawn(housekeeping::run(store.clone(), stop.now.clone()));
-            if let Some(age) = options.retain_documents_for {
-                tasks.spawn(retention::run(store.clone(), age, stop.now.clone()));
-            }
-            let pace = webhooks::Pace::new(
-                Duration::from_millis(options.webhook_lease.into()),
-                options.webhook_tempo,
-            );
-            let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
-            tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.now.clone()));
-            (proto::client(service), Ready::Here(readiness), Some(store))
+            let settings = settings::grpc(&options, budget.clone(), stop.now.clone(), telemetry.clone());
+            serve_store(store, grpc, &options, &settings, observed, &tasks, &stop)?
         }
     };
-    let facade = rest::router(client, facade_settings(&options), budget, telemetry);
+    let facade = rest::router(behind.client, settings::facade(&options), budget, telemetry);
     // The same one, with the same limits: what is sent from the pages is a request like any other.
     let beside_docs = sends.then(|| facade.clone());
     tasks.spawn(rest.serve(facade, stop.clone()));
     // The probes answer until everything else has ended.
     let ops_stop = Stop::default();
-    let ops = tokio::spawn(ops.serve(ops::router(ready, observed, openapi, beside_docs), ops_stop.clone()));
+    let router = ops::router(behind.ready, behind.observed, openapi, beside_docs);
+    let ops = tokio::spawn(ops.serve(router, ops_stop.clone()));
     announce(&lines)?;
     notify(NotifyState::Ready);
 
     signals.asked().await;
     notify(NotifyState::Stopping);
-    // Before all else it says that it is not ready.
+    let ending = async {
+        tasks.close();
+        tasks.wait().await;
+        ops_stop.now.cancel();
+        let _ = ops.await;
+        // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
+        // waits for a write that is under way.
+        let _ = tokio::task::spawn_blocking(|| {
+            drop(behind.store);
+            exporting.map(Exporting::end)
+        })
+        .await;
+    };
+    if !drain(&options, &mut signals, &stop, ending).await {
+        // To close the store would be to wait for what is stuck in it. Whatever it holds is as after a loss of power.
+        tracing::info!("stopped");
+        drop(log);
+        std::process::exit(0);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the JSON endpoint stands before.
+struct Behind {
+    client: proto::Client,
+    ready: Ready,
+    observed: Observed,
+    /// None where that is another process.
+    store: Option<Store>,
+}
+
+/// Serves gRPC on a store, and does what a store needs done in the background.
+fn serve_store(
+    store: Store,
+    grpc: Listener,
+    options: &ServeOptions,
+    settings: &grpc::Settings,
+    observed: Observed,
+    tasks: &TaskTracker,
+    stop: &Stop,
+) -> anyhow::Result<Behind> {
+    if !store.is_encrypted() {
+        tracing::warn!(
+            "personal data is stored in clear text; to change that: `dcams-gateway keys generate` prints a key, \
+             --key-file takes a file of it, and `dcams-gateway keys encrypt` encrypts what is there"
+        );
+    }
+    let credentials = Credentials::new(options.overload.logins());
+    let service = grpc::service(store.clone(), credentials.clone(), settings);
+    let readiness = Readiness::new(store.clone(), stop.announced.clone());
+    let routes = grpc::routes(service.clone(), readiness.clone()).context("the gRPC face")?;
+    tasks.spawn(grpc.serve(routes, stop.clone()));
+    tasks.spawn(audit::seal(store.clone(), stop.now.clone()));
+    tasks.spawn(housekeeping::run(store.clone(), stop.now.clone()));
+    if let Some(age) = options.retain_documents_for {
+        tasks.spawn(retention::run(store.clone(), age, stop.now.clone()));
+    }
+    let pace = webhooks::Pace::new(
+        Duration::from_millis(options.webhook_lease.into()),
+        options.webhook_tempo,
+    );
+    let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
+    tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.now.clone()));
+    Ok(Behind {
+        client: proto::client(service),
+        ready: Ready::Here(readiness),
+        observed: observed.with(store.clone(), credentials),
+        store: Some(store),
+    })
+}
+
+/// What every listener has in common.
+struct Door<'a> {
+    options: &'a ServeOptions,
+    trusted: TrustedProxies,
+    limits: Arc<ConnectionLimits>,
+    /// The certificates of the moment, with TLS.
+    tls: Option<watch::Receiver<tls::Configs>>,
+}
+
+impl<'a> Door<'a> {
+    fn new(options: &'a ServeOptions, tasks: &TaskTracker, stop: &Stop) -> anyhow::Result<Self> {
+        let tls = match certificates(options)? {
+            Some((followed, configs)) => {
+                tasks.spawn(followed.follow(stop.now.clone()));
+                Some(configs)
+            }
+            None => None,
+        };
+        Ok(Self {
+            options,
+            trusted: TrustedProxies::new(options.trusted_proxies.clone()),
+            limits: Arc::new(options.connections.clone()),
+            tls,
+        })
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    async fn bind(&self, name: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Listener> {
+        Listener::bind(name, address, protocol, self.trusted.clone(), Arc::clone(&self.limits)).await
+    }
+
+    /// The listener of a face, which speaks TLS if there is any.
+    async fn face(&self, name: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Listener> {
+        let tls = self.tls.clone();
+        let tls = tls.map(|configs| tls::Acceptor::new(configs, protocol, &self.options.tls, name));
+        Ok(self.bind(name, address, protocol).await?.with_tls(tls))
+    }
+}
+
+/// The certificates of the faces out of their files, if they have any.
+fn certificates(options: &ServeOptions) -> anyhow::Result<Option<tls::Loaded<tls::Faces>>> {
+    tls::Faces::of(&options.tls)
+        .map(|faces| tls::load(faces).context("TLS"))
+        .transpose()
+}
+
+/// How requests are told of, and what sends their traces away. To be called before whatever begins a span.
+fn tell(options: &ServeOptions) -> anyhow::Result<(proto::Telemetry, Option<Exporting>)> {
+    let told = &options.telemetry;
+    let exporting = told
+        .otlp_endpoint
+        .as_ref()
+        .map(|url| Exporting::begin(url, told.trace_ratio));
+    let exporting = exporting.transpose()?;
+    let telemetry = proto::Telemetry {
+        log: RequestLog::new(told.log_requests.into()),
+        traces: exporting.as_ref().map_or_else(Traces::default, |_| Traces::on()),
+    };
+    Ok((telemetry, exporting))
+}
+
+/// Says first that it is not ready, then stops, and waits until all has ended, or for as long as may be. Gives whether all
+/// has.
+async fn drain(options: &ServeOptions, signals: &mut Signals, stop: &Stop, ending: impl Future<Output = ()>) -> bool {
     stop.announced.cancel();
     let (delay, drain) = (options.drain_delay, options.drain);
     if !delay.is_zero() {
@@ -175,20 +258,8 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
     }
     tracing::info!("stopping: work under way has {} s to end", drain.as_secs());
     stop.now.cancel();
-    tasks.close();
-    let in_order = tokio::select! {
-        ended = tokio::time::timeout(drain, async {
-            tasks.wait().await;
-            ops_stop.now.cancel();
-            let _ = ops.await;
-            // The last handle closes the connections in order: SQLite then has nothing to recover at the next start. It
-            // waits for a write that is under way.
-            let _ = tokio::task::spawn_blocking(|| {
-                drop(store);
-                exporting.map(Exporting::end)
-            })
-            .await;
-        }) => {
+    tokio::select! {
+        ended = tokio::time::timeout(drain, ending) => {
             if ended.is_err() {
                 tracing::warn!("some work did not end in time");
             }
@@ -198,73 +269,17 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
             tracing::warn!("asked again: stopping at once");
             false
         }
-    };
-    if !in_order {
-        // To close the store would be to wait for what is stuck in it. Whatever it holds is as after a loss of power.
-        tracing::info!("stopped");
-        drop(log);
-        std::process::exit(0);
-    }
-    tracing::info!("stopped");
-    Ok(())
-}
-
-fn store_settings(options: &ServeOptions) -> Settings {
-    Settings {
-        readers: options.readers,
-        writers: options.writers,
-        write_queue: options.write_queue.get(),
-        queue_wait: options.overload.queue_wait,
-        batch: options.write_batch,
-        ..Settings::default()
     }
 }
 
-fn grpc_settings(
-    options: &ServeOptions,
-    budget: proto::Budget,
-    stop: CancellationToken,
-    telemetry: proto::Telemetry,
-) -> grpc::Settings {
-    grpc::Settings {
-        document_limit: options.documents.limit,
-        customer_link: options.customer_link.clone().unwrap_or_default(),
-        budget,
-        account_rate: options.overload.account_rate(),
-        calls: options.overload.max_calls.get(),
-        lag: options.overload.lag_limit,
-        streams: StreamSettings {
-            most: options.streams.get(),
-            most_per_account: options.overload.streams_per_account(),
-            heartbeat: options.heartbeat,
-            slow_consumer: options.slow_consumer,
-            ..StreamSettings::default()
-        },
-        stop,
-        message_limit: options.calls.body_limit,
-        deadline: options.calls.deadline,
-        deadline_limit: options.calls.deadline_limit,
-        unread: options.connections.write_timeout,
-        telemetry,
-    }
-}
-
-/// What the facade takes, with images of at most so many bytes.
-pub(crate) fn rest_settings(document_limit: usize) -> rest::Settings {
-    rest::Settings {
-        // Two images in Base64, and a little for everything else: 28 MiB for images of 10 MiB.
-        document_body_limit: document_limit.saturating_mul(14) / 5,
-        ..rest::Settings::default()
-    }
-}
-
-/// What the facade takes.
-fn facade_settings(options: &ServeOptions) -> rest::Settings {
-    rest::Settings {
-        body_limit: options.calls.body_limit,
-        body_timeout: options.calls.body_timeout,
-        handler_timeout: options.calls.deadline.min(options.calls.deadline_limit),
-        ..rest_settings(options.documents.limit)
+/// Says so if there can never be room for what may come.
+fn warn_of_budget(options: &ServeOptions) {
+    let largest = settings::facade(options).document_body_limit;
+    if options.document_budget < largest {
+        tracing::warn!(
+            "--document-budget has no room for two images of --document-limit, which will be refused at any time: it needs \
+             {largest} bytes"
+        );
     }
 }
 
@@ -291,19 +306,24 @@ fn allow_descriptors(limits: &ConnectionLimits) {
 
 /// What would keep it from serving whatever else is there; `config check` says so too.
 pub(crate) fn check(options: &ServeOptions) -> anyhow::Result<()> {
+    refuse(options)?;
+    certificates(options)?;
+    options
+        .upstream
+        .as_ref()
+        .map_or(Ok(()), |uri| upstream::check(uri, options))
+}
+
+/// Refuses options that do not go together, or that nobody should want.
+fn refuse(options: &ServeOptions) -> anyhow::Result<()> {
     if options.demo {
         refuse_public(options)?;
     }
     options.tls.check_address("REST", options.rest_addr)?;
     match &options.upstream {
-        Some(uri) => endpoint(uri, options).map(drop)?,
-        None => options.tls.check_address("gRPC", options.grpc_addr)?,
+        Some(uri) => upstream::refuse(uri, options),
+        None => options.tls.check_address("gRPC", options.grpc_addr),
     }
-    // That the files of TLS are fit for use.
-    if let Some(faces) = tls::Faces::of(&options.tls) {
-        tls::load(faces).context("TLS")?;
-    }
-    Ok(())
 }
 
 /// A demo has a password that everybody knows.
@@ -314,51 +334,6 @@ fn refuse_public(options: &ServeOptions) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A channel to the gRPC face of another process, which need not be there yet. `tasks` get what reads its certificates
-/// Where the gRPC face of another process is, and whether it speaks TLS.
-fn endpoint(uri: &http::Uri, options: &ServeOptions) -> anyhow::Result<(Endpoint, bool)> {
-    // A password in it would be printed with it; whose calls they are, each request says itself.
-    let plain = uri
-        .authority()
-        .is_some_and(|authority| !authority.as_str().contains('@'));
-    let with_tls = match uri.scheme_str() {
-        Some("http") => Some(false),
-        Some("https") => Some(true),
-        _ => None,
-    };
-    let (Some(with_tls), true, "" | "/") = (with_tls, plain, uri.path()) else {
-        bail!("--upstream needs a URL of the form https://HOST:PORT or http://HOST:PORT");
-    };
-    options.tls.check_upstream(uri)?;
-    let certificates = &options.upstream_tls;
-    if !with_tls && (certificates.upstream_ca.is_some() || certificates.upstream_cert.is_some()) {
-        bail!("--upstream-ca and --upstream-cert need an --upstream of https");
-    }
-    let endpoint = Endpoint::from(uri.clone())
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10));
-    Ok((endpoint, with_tls))
-}
-
-/// anew.
-fn connect(
-    uri: &http::Uri,
-    options: &ServeOptions,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
-) -> anyhow::Result<Channel> {
-    let (endpoint, with_tls) = endpoint(uri, options)?;
-    if !with_tls {
-        return Ok(endpoint.connect_lazy());
-    }
-    let certificates = tls::Upstream::of(&options.upstream_tls);
-    let (followed, config) = tls::load(certificates).context("TLS to the upstream")?;
-    tasks.spawn(followed.follow(stop));
-    Ok(endpoint.connect_with_connector_lazy(tls::Connector::new(config)))
 }
 
 /// Tells on standard output what is served where.

@@ -154,7 +154,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         ),
         (
             "dcams_pool_refused_total",
-            "Reads that were refused: too many waited, or no connection could be had in time",
+            "Reads that were refused: too many waited, or for too long, or no connection could be had in time",
         ),
         (LEFT_OUT, "Lines that are not in the log, by why they were left out"),
         (traces::SPANS, "Spans of traces, by what became of them"),

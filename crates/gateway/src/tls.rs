@@ -23,7 +23,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use self::files::{Pem, Source};
 pub(crate) use self::{
-    files::{USABLE, load},
+    files::{Loaded, USABLE, load},
     upstream::{Connector, Upstream},
 };
 use crate::{
@@ -134,14 +134,14 @@ impl Acceptor {
         configs: watch::Receiver<Configs>,
         protocol: Protocol,
         options: &TlsOptions,
-        listener: &'static str,
+        listener: &str,
     ) -> Self {
         Self {
             configs,
             protocol,
             patience: options.tls_handshake_timeout,
             accounts: options.tls_client_accounts.clone().into(),
-            failures: metrics::counter!(FAILURES, "listener" => listener),
+            failures: metrics::counter!(FAILURES, "listener" => listener.to_ascii_lowercase()),
         }
     }
 
@@ -195,6 +195,11 @@ fn account(certificate: &CertificateDer<'_>, accounts: &[ClientAccount]) -> Opti
     };
     let found = accounts.iter().find(|entry| has(&entry.name))?;
     Some(CertificateAccount(found.account.clone()))
+}
+
+/// Makes clients that ask for none use the cryptography of all TLS here. One that is there already does as well.
+pub(crate) fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// The cryptography of all TLS here.

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 pub use endpoint::PATHS;
-pub use openapi::{Described, Server, openapi};
+pub use openapi::{Described, SAMPLE, Server, openapi};
 
 use crate::{endpoint::Facade, record::Records};
 

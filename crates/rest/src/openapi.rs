@@ -16,6 +16,7 @@ use utoipa::openapi::{
     schema::ObjectBuilder,
 };
 
+pub use self::examples::SAMPLE;
 use crate::{Settings, endpoint::PATH, json::MAX_LEVELS};
 
 /// The one type of content that is documented.

@@ -8,7 +8,9 @@ use std::{
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl};
 
 use crate::{
-    AccountName, Error, Result, Store, encryption, model,
+    AccountName, Error, Result, Store,
+    connection::AnyConnection,
+    encryption, model,
     schema::accounts::dsl::{accounts, create_time, credential_version, enabled, id, name, password_hash, update_time},
 };
 
@@ -165,4 +167,10 @@ impl Store {
 
 fn found(rows: usize) -> Result<()> {
     if rows == 0 { Err(Error::AccountNotFound) } else { Ok(()) }
+}
+
+/// The row of the account of that name.
+pub(crate) fn id_of(connection: &mut AnyConnection, called: &str) -> Result<i64> {
+    let found = accounts.filter(name.eq(called)).select(id).first(connection);
+    found.optional()?.ok_or(Error::AccountNotFound)
 }

@@ -193,8 +193,14 @@ impl Pool {
         let waiting = self.queue.as_ref().map_or(0, Sender::len);
         match waiting < self.most && self.patience.admits(waiting) {
             true => Ok(()),
-            false => Err(Error::Full),
+            false => Err(self.full()),
         }
+    }
+
+    /// Counts one that is refused.
+    fn full(&self) -> Error {
+        self.measures.full.increment(1);
+        Error::Full
     }
 
     async fn submit<T: Send + 'static>(
@@ -224,10 +230,7 @@ impl Pool {
         let closed = || Error::Unavailable("the store is closed".to_owned());
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                self.measures.full.increment(1);
-                Error::Full
-            }
+            TrySendError::Full(_) => self.full(),
             TrySendError::Disconnected(_) => closed(),
         })?;
         answer

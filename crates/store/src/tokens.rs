@@ -14,7 +14,9 @@ use std::{
 use diesel::{Connection, ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, RunQueryDsl};
 
 use crate::{
-    AccountName, Error, Result, Store, connection, encryption,
+    AccountName, Error, Result, Store,
+    accounts::id_of,
+    connection, encryption,
     model::{self, micros},
     schema::{accounts, api_tokens},
 };
@@ -206,12 +208,7 @@ impl Store {
         let of = of.as_str().to_owned();
         self.pool
             .write(deadline, move |connection| {
-                let account: i64 = accounts::table
-                    .filter(accounts::name.eq(&of))
-                    .select(accounts::id)
-                    .first(connection)
-                    .optional()?
-                    .ok_or(Error::AccountNotFound)?;
+                let account = id_of(connection, &of)?;
                 diesel::insert_into(api_tokens::table)
                     .values((
                         api_tokens::account_id.eq(account),

@@ -24,7 +24,8 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccountName, Error, FeedItem, Place, Result, StatusChange, Store,
+    AccountName, FeedItem, Place, Result, StatusChange, Store,
+    accounts::id_of,
     connection::{self, AnyConnection, on_either},
     encryption,
     feed::{self, ChangeRow},
@@ -247,19 +248,14 @@ impl Store {
     /// The URL is taken as it is: whoever adds it has looked at it.
     ///
     /// # Errors
-    /// [`Error::AccountNotFound`], and those of the database.
+    /// [`Error::AccountNotFound`](crate::Error::AccountNotFound), and those of the database.
     pub async fn add_webhook(&self, of: &AccountName, url: &str, deadline: Instant) -> Result<Option<NewWebhook>> {
         let (of, url, sealing) = (of.as_str().to_owned(), url.to_owned(), self.sealing.clone());
         self.pool
             .write(deadline, move |connection| {
                 connection.transaction(|connection| {
                     begin(connection, &sealing)?;
-                    let account: i64 = accounts::table
-                        .filter(accounts::name.eq(&of))
-                        .select(accounts::id)
-                        .first(connection)
-                        .optional()?
-                        .ok_or(Error::AccountNotFound)?;
+                    let account = id_of(connection, &of)?;
                     let there: i64 = webhooks::table
                         .filter(webhooks::account_id.eq(account))
                         .count()
@@ -296,7 +292,7 @@ impl Store {
     /// The webhooks of an account, or all, in the order in which they were added.
     ///
     /// # Errors
-    /// [`Error::AccountNotFound`], and those of the database.
+    /// [`Error::AccountNotFound`](crate::Error::AccountNotFound), and those of the database.
     pub async fn webhooks(&self, of: Option<&AccountName>, deadline: Instant) -> Result<Vec<Webhook>> {
         let account = match of {
             Some(of) => Some(self.account(of.as_str(), deadline).await?.id),

@@ -7,6 +7,7 @@ use clap::{Args, builder::BoolishValueParser};
 use store::AccountName;
 
 use super::values::time;
+use crate::peer::is_loopback;
 
 /// TLS of the faces. Without it they speak plain text.
 #[derive(Args)]
@@ -81,10 +82,8 @@ impl TlsOptions {
 
     /// Refuses the same, of the way to an upstream.
     pub(crate) fn check_upstream(&self, uri: &http::Uri) -> anyhow::Result<()> {
-        let host = uri.host().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-        let loopback = host == "localhost" || address.is_ok_and(|ip: std::net::IpAddr| ip.to_canonical().is_loopback());
-        if uri.scheme_str() == Some("http") && !self.insecure_plaintext && !loopback {
+        let stays_here = is_loopback(uri.host().unwrap_or_default());
+        if uri.scheme_str() == Some("http") && !self.insecure_plaintext && !stays_here {
             bail!(
                 "--upstream {uri} would be sent passwords in plain text: use https, or --insecure-plaintext if something \
                  between here and there speaks TLS"

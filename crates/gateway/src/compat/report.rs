@@ -1,13 +1,13 @@
 //! What is printed of a run: a line for each row, and below it how the reply differs.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::bail;
 use http::{
     HeaderMap, StatusCode,
     header::{ALLOW, CACHE_CONTROL, LOCATION, WWW_AUTHENTICATE},
 };
-use proto::{Reason, Refusal};
+use proto::Reason;
 
 use super::rows::{Expected, Row, Says};
 
@@ -50,22 +50,20 @@ enum Outcome {
     Skip(&'static str),
 }
 
-/// What is known of a header over all replies.
-#[derive(Default)]
-struct Header {
-    /// The first row whose reply has it wrong.
-    wrong: Option<(&'static str, Difference)>,
-}
+/// What holds of the headers of all replies; each is a line of its own.
+const REDIRECT: &str = "no reply redirects";
+const CHALLENGE: &str = "no reply has WWW-Authenticate";
+const ID: &str = "every reply has X-Request-Id";
+const CACHE: &str = "every reply has Cache-Control: no-store";
+const REASON: &str = "every error, and no other reply, has its X-Error-Reason";
+const METHODS: &str = "every 405 has Allow: POST";
+const HEADERS: [&str; 6] = [REDIRECT, CHALLENGE, ID, CACHE, REASON, METHODS];
 
 /// The lines of a run.
 pub(crate) struct Report {
     lines: Vec<(Says, String, Outcome)>,
-    request_id: Header,
-    cache_control: Header,
-    reason: Header,
-    allow: Header,
-    redirect: Header,
-    challenge: Header,
+    /// Of what does not hold of the headers, the first row whose reply shows it.
+    wrong: BTreeMap<&'static str, (&'static str, Difference)>,
     /// What is never printed, though a deployment may send it back.
     secret: Vec<u8>,
 }
@@ -74,12 +72,7 @@ impl Report {
     pub(crate) fn new(secret: &str) -> Self {
         Self {
             lines: Vec::new(),
-            request_id: Header::default(),
-            cache_control: Header::default(),
-            reason: Header::default(),
-            allow: Header::default(),
-            redirect: Header::default(),
-            challenge: Header::default(),
+            wrong: BTreeMap::new(),
             secret: secret.as_bytes().to_vec(),
         }
     }
@@ -102,50 +95,33 @@ impl Report {
     /// hide all else.
     pub(crate) fn headers(&mut self, row: &Row, headers: &HeaderMap, status: StatusCode) {
         let value = |name: http::HeaderName| headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
-        let look = |header: &mut Header, what, is_right: bool, expected: &str, got: &[u8]| {
-            if !is_right && header.wrong.is_none() {
-                header.wrong = Some((row.name, Difference::of(what, expected, got)));
+        let mut look = |rule, what, is_right: bool, expected: &str, got: &[u8]| {
+            if !is_right {
+                let difference = Difference::of(what, expected, got);
+                self.wrong.entry(rule).or_insert((row.name, difference));
             }
         };
         let id = value(http::HeaderName::from_static("x-request-id"));
-        look(
-            &mut self.request_id,
-            "x-request-id",
-            !id.is_empty(),
-            "a name of the request",
-            id,
-        );
+        look(ID, "x-request-id", !id.is_empty(), "a name of the request", id);
         let cache = value(CACHE_CONTROL);
-        look(
-            &mut self.cache_control,
-            "cache-control",
-            cache == b"no-store",
-            "no-store",
-            cache,
-        );
+        look(CACHE, "cache-control", cache == b"no-store", "no-store", cache);
         let expected = match row.expected {
-            Expected::Error(reason) => Some(Refusal::from(reason).reason),
+            Expected::Error(reason) => Some(reason),
             Expected::Invalid(_) => Some(Reason::InvalidField),
             _ => None,
         };
         let name = expected.map(Reason::name).unwrap_or_default();
         let got = value(http::HeaderName::from_static("x-error-reason"));
-        look(&mut self.reason, "x-error-reason", got == name.as_bytes(), name, got);
+        look(REASON, "x-error-reason", got == name.as_bytes(), name, got);
         if expected == Some(Reason::MethodNotAllowed) {
             let allow = value(ALLOW);
-            look(&mut self.allow, "allow", allow == b"POST", "POST", allow);
+            look(METHODS, "allow", allow == b"POST", "POST", allow);
         }
         let location = value(LOCATION);
         let stays = location.is_empty() && !status.is_redirection();
-        look(&mut self.redirect, "location", stays, "", location);
+        look(REDIRECT, "location", stays, "", location);
         let challenge = value(WWW_AUTHENTICATE);
-        look(
-            &mut self.challenge,
-            "www-authenticate",
-            challenge.is_empty(),
-            "",
-            challenge,
-        );
+        look(CHALLENGE, "www-authenticate", challenge.is_empty(), "", challenge);
     }
 
     /// Prints everything.
@@ -153,23 +129,10 @@ impl Report {
     /// # Errors
     /// When a row failed.
     pub(crate) fn print(mut self) -> anyhow::Result<()> {
-        for (header, name) in [
-            (std::mem::take(&mut self.redirect), "no reply redirects"),
-            (std::mem::take(&mut self.challenge), "no reply has WWW-Authenticate"),
-            (std::mem::take(&mut self.request_id), "every reply has X-Request-Id"),
-            (
-                std::mem::take(&mut self.cache_control),
-                "every reply has Cache-Control: no-store",
-            ),
-            (
-                std::mem::take(&mut self.reason),
-                "every error, and no other reply, has its X-Error-Reason",
-            ),
-            (std::mem::take(&mut self.allow), "every 405 has Allow: POST"),
-        ] {
-            let (name, outcome) = match header.wrong {
-                None => (name.to_owned(), Outcome::Pass),
-                Some((row, difference)) => (format!("{name}; not that of: {row}"), Outcome::Fail(vec![difference])),
+        for rule in HEADERS {
+            let (name, outcome) = match self.wrong.remove(rule) {
+                None => (rule.to_owned(), Outcome::Pass),
+                Some((row, difference)) => (format!("{rule}; not that of: {row}"), Outcome::Fail(vec![difference])),
             };
             self.lines.push((Says::Gateway, name, outcome));
         }

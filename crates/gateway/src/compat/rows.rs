@@ -5,19 +5,7 @@
 //! `nobody@veratad.com`. Who sends them puts others in their place.
 
 use proto::Reason;
-
-/// The sample of the vendor's documentation, with its own white space.
-pub(crate) const SAMPLE: &str = concat!(
-    "{\n",
-    "\"user\": \"USERNAME\",\n",
-    "\"pass\": \"PASSWORD\",\n",
-    "\"service\": \"updateStatus\",\n",
-    "\"target\": {\n",
-    "    \"email\": \"test@veratad.com\", \n",
-    "    \"status\": \"PASS\"\n",
-    "    }\n",
-    "}\n",
-);
+pub(crate) use rest::SAMPLE;
 
 /// A read of the sample's customer.
 pub(crate) const READ: &str =
@@ -112,6 +100,21 @@ fn vendor(name: &'static str, body: impl Into<Vec<u8>>, expected: Expected) -> R
 
 fn ours(name: &'static str, body: impl Into<Vec<u8>>, expected: Expected) -> Row {
     Row::posted(Says::Gateway, name, body, expected)
+}
+
+/// What is sent to any deployment, table by table. Behind each the customer has the status that it had before.
+pub(crate) fn tables() -> [Vec<Row>; 9] {
+    [
+        samples(),
+        documented_errors(),
+        order_of_checks(),
+        tolerances(),
+        malformed_bodies(),
+        invalid_fields(),
+        family(),
+        http(),
+        terms(),
+    ]
 }
 
 /// `levels` arrays in each other.

@@ -7,7 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The addresses that have connections, each with how many. There are no more of them than connections.
+/// The addresses that have connections, or had one that they abused, each with how many. There are no more of them than of
+/// these two together.
 #[derive(Clone, Default)]
 pub(super) struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
 

@@ -49,9 +49,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn make(&self, pems: &Self::Pems) -> anyhow::Result<Self::Made>;
 }
 
-/// Makes something of files as they are now. The receiver has what is in use, and follows the files once these are
-/// [`Followed`]. Blocks.
-pub(crate) fn load<S: Source>(source: S) -> anyhow::Result<(Followed<S>, watch::Receiver<S::Made>)> {
+/// What files were read into: the receiver has what is in use, and follows the files once these are [`Followed`].
+pub(crate) type Loaded<S> = (Followed<S>, watch::Receiver<<S as Source>::Made>);
+
+/// Makes something of files as they are now. Blocks.
+pub(crate) fn load<S: Source>(source: S) -> anyhow::Result<Loaded<S>> {
     let pems = source.read()?;
     let (current, receiver) = watch::channel(source.make(&pems)?);
     let usable = metrics::gauge!(USABLE, "files" => S::LABEL);

@@ -8,6 +8,7 @@ use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHO
 use store::WebhookTarget;
 
 use super::address::{InvalidUrl, Refused, Resolver, Rules};
+use crate::tls;
 
 /// The most bytes of an answer that are read, so that its connection can be used again.
 const ANSWER: usize = 16 * 1024;
@@ -49,8 +50,7 @@ pub(crate) enum Failure {
 impl Sender {
     /// `connect` is how long a connection may take to make, `total` all of it.
     pub(crate) fn new(rules: Rules, connect: Duration, total: Duration) -> anyhow::Result<Self> {
-        // One that is there already does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let client = || {
             Client::builder()
                 .redirect(redirect::Policy::none())

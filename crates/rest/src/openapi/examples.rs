@@ -14,8 +14,8 @@ pub(super) struct Example {
     pub(super) reply: Value,
 }
 
-/// The sample of the vendor's documentation, with its own white space.
-pub(super) const SAMPLE: &str = concat!(
+/// The sample request of the vendor's documentation, with its own white space.
+pub const SAMPLE: &str = concat!(
     "{\n",
     "\"user\": \"USERNAME\",\n",
     "\"pass\": \"PASSWORD\",\n",

@@ -27,16 +27,7 @@ use crate::{
     tolerances::Tolerance,
 };
 
-/// The sample of the vendor's documentation.
-pub(super) const SAMPLE: &str = r#"{
-"user": "USERNAME",
-"pass": "PASSWORD",
-"service": "updateStatus",
-"target": {
-    "email": "test@veratad.com", 
-    "status": "PASS"
-    }
-}"#;
+pub(super) use crate::SAMPLE;
 
 /// `USERNAME` with `PASSWORD`: the only credentials that hold.
 const GOOD: &str = "Basic VVNFUk5BTUU6UEFTU1dPUkQ=";
