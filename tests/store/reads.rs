@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use store::{Authority, Error, Principal, Status};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use store::{Authority, Error, Principal, Settings, Status};
 
-use super::{Bench, STATUSES, account, credentials, key, soon};
+use super::{Bench, STATUSES, account, credentials, key, patient, soon};
 
 on_both![
     Bench::each;
@@ -15,6 +16,7 @@ on_both![
     a_history_holds_the_last_changes_oldest_first,
     a_history_is_that_of_one_customer,
     a_read_whose_deadline_has_passed_is_refused,
+    a_read_for_which_there_is_no_room_is_refused_and_counted,
     an_open_store_gives_a_sign_of_life,
 ];
 
@@ -139,6 +141,22 @@ async fn a_read_whose_deadline_has_passed_is_refused(bench: Bench) {
     assert!(matches!(answer, Err(Error::Expired)), "{answer:?}");
     let answer = bench.store.ping(passed).await;
     assert!(matches!(answer, Err(Error::Expired)), "{answer:?}");
+}
+
+async fn a_read_for_which_there_is_no_room_is_refused_and_counted(bench: Bench) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let settings = Settings {
+        read_queue: 0,
+        ..patient()
+    };
+    let store = metrics::with_local_recorder(&recorder, || bench.another(&settings));
+    let answer = store.confirm(bench.shop, soon()).await;
+    assert!(matches!(answer, Err(Error::Full)), "{answer:?}");
+    let metrics = recorder.handle().render();
+    let refused = "dcams_pool_refused_total{cause=\"full\"} 1\n";
+    assert!(metrics.contains(refused), "{metrics}");
+    // How busy the store is does not decide whether it is there.
+    store.ping(soon()).await.unwrap();
 }
 
 async fn an_open_store_gives_a_sign_of_life(bench: Bench) {

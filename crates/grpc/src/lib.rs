@@ -5,7 +5,7 @@
 //! | `edge` | what every call passes first and last: request id, deadline, limits, metrics |
 //! | `budget` | what large messages take of the budget of memory |
 //! | `calls` | how many calls may be under way |
-//! | `access` | who calls, by a password or a token, and operations that need that |
+//! | `access` | who calls, by a password, a token or a certificate, and operations that need that |
 //! | `rates` | how many requests an account may make |
 //! | `update_status`, `get_status`, `create_or_update_customer`, `get_document_images`, `erase_customer` | an operation each: take apart, call the store, put together |
 //! | `watch_status_changes` | the streams of the feed: how many, how fast, until when |
