@@ -24,7 +24,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    crash::Random,
+    faults::Random,
     grpc::feed::with,
     support::{Backend, Database, Gateway, Ground},
 };

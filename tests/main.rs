@@ -12,8 +12,8 @@
 mod accounts;
 mod cli;
 mod contract;
-mod crash;
 mod edge;
+mod faults;
 mod feed_chaos;
 mod grpc;
 mod linearizability;

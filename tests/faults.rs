@@ -1,0 +1,46 @@
+//! Faults that the program must survive with nothing lost, what its inputs may not do to it, and its store beside a model.
+//!
+//! Each has a short form, which every run of the tests has, and a long one: `tests/long` runs those. Each run prints the seed
+//! of what it draws at random, and `FAULTS_SEED` repeats it.
+
+mod kills;
+
+use std::{
+    env,
+    hash::{BuildHasher, RandomState},
+    io::{Write, stderr},
+};
+
+/// What a test does in its short form, and what it does when the long forms are asked for.
+pub(crate) fn either<T>(short: T, long: T) -> T {
+    match env::var("FAULTS").as_deref() {
+        Ok("long") => long,
+        Ok(other) => panic!("FAULTS is `long` or is not set, but it is {other}"),
+        Err(_) => short,
+    }
+}
+
+/// The seed of this run of the test `name`: the one that is asked for, or another each time.
+///
+/// It is written past the harness, which keeps what a test that passes prints.
+pub(crate) fn seed(name: &str) -> u64 {
+    let seed = match env::var("FAULTS_SEED") {
+        Ok(seed) => seed.parse().expect("FAULTS_SEED is a number"),
+        Err(_) => RandomState::new().hash_one(name),
+    };
+    writeln!(stderr(), "{name}: FAULTS_SEED={seed}").expect("stderr can be written to");
+    seed
+}
+
+/// Sebastiano Vigna's splitmix64: enough to spread the kills.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
