@@ -35,6 +35,11 @@ const CHANGE_BYTES: usize = 8 * 1_024;
 /// Without it a WAL that is written all the time would never start over.
 const WAL_CAP: i32 = 64 * 1_024;
 
+/// What the connection that writes may keep in memory, in KiB. A page that it does not have it reads again. But after a
+/// transaction that has split a page SQLite looks through the whole table of the cache, so that one that holds everything
+/// costs as much as one that holds little: this is the most that a table of 8,192 places has pages for.
+const CACHE_KIB: u32 = 10 * 1_024;
+
 /// How many milliseconds writing pauses at most for a checkpoint. One that meets a long read cannot end before it does,
 /// and the next one tries again.
 const PAUSE: u32 = 100;
@@ -87,7 +92,7 @@ impl Applier {
                 Sealing::Sealed(_) => "FAST",
             };
             connection.batch_execute(&format!(
-                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}"
+                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}; PRAGMA cache_size = -{CACHE_KIB}"
             ))?;
             Ok(connection)
         };
