@@ -145,11 +145,13 @@ impl From<ConnectionError> for Error {
 
 /// The beginnings of what libpq says once it has understood the URL. What it says before may quote any part of it, the
 /// password as well.
-const UNDERSTOOD: [&str; 5] = [
+const UNDERSTOOD: [&str; 6] = [
     "connection to server",
     "could not match",
     "could not translate host name",
     "invalid target_session_attrs value",
+    // Of a known mode, in a build without TLS.
+    "sslmode value",
     "weak sslmode",
 ];
 
