@@ -49,8 +49,8 @@ fn main() {
         (9, Duration::from_secs(4))
     };
 
-    println!("| beside | p50 ms without | with | | p99 ms without | with | |");
-    println!("|---|---|---|---|---|---|---|");
+    println!("| beside | calls/s without | with | | p50 ms without | with | | p99 ms without | with | |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
 
     let database = Backend::Sqlite.database();
     let gateway = Gateway::start(&database, &["--demo"]);
@@ -58,6 +58,14 @@ fn main() {
     let legacy = || legacy_latencies(gateway.rest, time);
     compare(&format!("{SLOW} slow clients (REST)"), rounds, legacy, |stop| {
         slow_clients(gateway.rest, stop)
+    });
+
+    // What a neighbour costs that is busy and sends nothing: the client of a flood is that too.
+    let calls = || grpc_latencies(gateway.grpc.unwrap(), time);
+    compare("a busy core, and no flood (gRPC)", rounds, calls, |stop| {
+        while !stop.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
     });
 
     for (name, first, frames) in floods() {
@@ -86,18 +94,20 @@ fn compare(name: &str, rounds: usize, measure: impl Fn() -> Vec<Duration>, besid
             stop.store(true, Ordering::Relaxed);
         });
     }
-    let of = |rounds: &[Vec<Duration>], share: f64| {
-        let mut values: Vec<f64> = rounds
-            .iter()
-            .map(|round| round[((round.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3)
-            .collect();
+    let median = |rounds: &[Vec<Duration>], of: &dyn Fn(&[Duration]) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let columns = [MEDIAN, TAIL].map(|share| {
-        let (without, with) = (of(&without, share), of(&with, share));
-        format!("{without:.2} | {with:.2} | {:.2} times", with / without)
-    });
+    // One call after the other: the rate says how fast all of them were.
+    let rate = |round: &[Duration]| round.len() as f64 / round.iter().sum::<Duration>().as_secs_f64();
+    let (fast, slow) = (median(&without, &rate), median(&with, &rate));
+    let mut columns = vec![format!("{fast:.0} | {slow:.0} | {:.2} times slower", fast / slow)];
+    for share in [MEDIAN, TAIL] {
+        let at = |round: &[Duration]| round[((round.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let (without, with) = (median(&without, &at), median(&with, &at));
+        columns.push(format!("{without:.2} | {with:.2} | {:.2} times", with / without));
+    }
     println!("| {name} | {} |", columns.join(" | "));
 }
 

@@ -3,7 +3,9 @@
 //!
 //! On each face, with group commit (where the processor is the bound) and with a transaction for each change (where the disk
 //! is): first the capacity, from callers that wait for their answers; then five times as much, on a timetable that does not
-//! wait. This load shares the machine with the gateway: what it could not offer, it says. `--quick` is shorter.
+//! wait. This load shares the machine with the gateway, and would take from it what it needs itself. So where the processor
+//! is the bound, the gateway is held to a part of one by a control group, which only root can make. What the load could not
+//! offer, it says. `--quick` is shorter.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "../../../tests/support/mod.rs"]
@@ -12,7 +14,9 @@ mod support;
 
 use std::{
     fmt::Write as _,
+    fs,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -22,7 +26,7 @@ use hyper::{Request, body::Bytes, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use proto::v1::UpdateStatusRequest;
-use support::{Backend, Database, Gateway, dcams};
+use support::{Backend, Cluster, Database, Durability, Gateway, dcams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -31,8 +35,12 @@ use tokio::{
 /// How many callers find out the capacity.
 const CALLERS: usize = 64;
 
-/// How many callers overload: with answers within 50 ms, enough for 40,000 requests a second.
-const CROWD: usize = 2_000;
+/// How many callers overload: with answers within 40 ms, enough for 20,000 requests a second.
+const CROWD: usize = 800;
+
+/// What a gateway whose bound is the processor gets of one: so many microseconds of each period.
+const QUOTA: u32 = 1_000;
+const PERIOD: u32 = 5_000;
 
 /// How many times the capacity is offered.
 const TIMES: f64 = 5.0;
@@ -95,13 +103,19 @@ fn main() {
         "| face, store | capacity/s | offered/s | served/s | goodput | served p99 ms | refused p99 ms | failed | well again s | \
          memory MiB, before, most |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for (name, arguments) in [
-        ("SQLite, group commit", &[][..]),
-        ("SQLite, a transaction each", &["--write-batch", "1"]),
+    let cluster = Cluster::start(Durability::Full);
+    type Make<'a> = &'a dyn Fn() -> Database;
+    let sqlite: Make<'_> = &|| Backend::Sqlite.database();
+    let postgres: Make<'_> = &|| Database::on(&cluster);
+    for (name, make, arguments, is_rationed) in [
+        ("SQLite, group commit", sqlite, &[][..], true),
+        ("PostgreSQL, group commit", postgres, &[], true),
+        ("SQLite, a transaction each", sqlite, &["--write-batch", "1"], false),
     ] {
         for face in [Face::Rest, Face::Grpc] {
-            let database = filled();
+            let database = filled(make());
             let gateway = Gateway::start(&database, arguments);
+            let _ration = is_rationed.then(|| Ration::of(&gateway));
             let row = runtime.block_on(measure(&gateway, face, Duration::from_secs(seconds)));
             let _ = writeln!(table, "| {face:?}, {name} | {row} |");
             println!("{face:?}, {name}: {row}");
@@ -111,9 +125,45 @@ fn main() {
     println!("\n{table}");
 }
 
+/// A control group that holds a gateway to a part of a processor.
+struct Ration(PathBuf);
+
+impl Ration {
+    fn of(gateway: &Gateway) -> Self {
+        let name = format!("dcams-overload-{}", gateway.pid());
+        // Version 1 has a tree for each kind of resource, version 2 has one for all.
+        let first = Path::new("/sys/fs/cgroup/cpu");
+        let (group, settings) = if first.exists() {
+            let settings = vec![
+                ("cpu.cfs_period_us", PERIOD.to_string()),
+                ("cpu.cfs_quota_us", QUOTA.to_string()),
+            ];
+            (first.join(name), settings)
+        } else {
+            let settings = vec![("cpu.max", format!("{QUOTA} {PERIOD}"))];
+            (Path::new("/sys/fs/cgroup").join(name), settings)
+        };
+        fs::create_dir(&group).expect("root can make a control group");
+        let ration = Self(group);
+        for (name, value) in settings
+            .into_iter()
+            .chain([("cgroup.procs", gateway.pid().to_string())])
+        {
+            fs::write(ration.0.join(name), value).expect("the group takes its settings");
+        }
+        ration
+    }
+}
+
+/// The gateway has ended by then, or the group would stay.
+impl Drop for Ration {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
 /// A store with a customer for each caller.
-fn filled() -> Database {
-    let database = Backend::Sqlite.database();
+fn filled(database: Database) -> Database {
     dcams(
         &database,
         &["account", "create", "bench", "--password-stdin"],
@@ -365,7 +415,7 @@ fn p99(times: &mut [Duration]) -> f64 {
 
 /// A line of the gateway's status, in MiB.
 fn memory(gateway: &Gateway, line: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     let kib = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
     kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
