@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -94,7 +94,7 @@ pub(crate) struct Listener {
     protocol: Protocol,
     trusted: TrustedProxies,
     limits: Arc<ConnectionLimits>,
-    tls: Option<Acceptor>,
+    tls: Option<Arc<Acceptor>>,
     refused: Refused,
 }
 
@@ -137,6 +137,7 @@ impl Listener {
 
     /// The same, with TLS if there is any.
     pub(crate) fn with_tls(self, tls: Option<Acceptor>) -> Self {
+        let tls = tls.map(Arc::new);
         Self { tls, ..self }
     }
 
@@ -195,6 +196,7 @@ impl Listener {
                 place,
                 seat,
                 penalties: Arc::clone(&penalties),
+                retiring: OnceLock::new(),
             };
             let tls = self.tls.clone();
             connections.spawn(connection.converse(self.protocol, tls, stream, service.clone()));
@@ -223,47 +225,61 @@ struct Connection {
     seat: Option<Seat>,
     /// How many more may be kept when they have ended.
     penalties: Arc<Semaphore>,
+    /// Cancelled when it is too old. Made for the first call: one that is idle has no use for it.
+    retiring: OnceLock<CancellationToken>,
 }
 
 impl Connection {
     /// Serves the connection to its end.
-    async fn converse(mut self, protocol: Protocol, tls: Option<Acceptor>, stream: TcpStream, service: impl Answering) {
-        let patience = tls.as_ref().map_or(self.limits.head_timeout, |tls| tls.patience);
-        let due = self.opened + patience;
-        // Before there is a first byte, a connection has no buffers. To ask whether it is readable is not enough: tokio takes
-        // one that was accepted just now for readable until a read has failed.
-        let mut first = [0];
-        let begun = tokio::select! {
-            begun = timeout_at(due, stream.peek(&mut first)) => begun,
-            () = self.stop.now.cancelled() => return,
-        };
-        if !matches!(begun, Ok(Ok(1))) {
-            return;
-        }
-        let stream = match tls {
-            None => Stream::Left(stream),
-            // Apart from the task as well.
-            Some(tls) => match Box::pin(self.shake_hands(&tls, stream, due)).await {
-                Some(stream) => stream,
-                None => return,
-            },
-        };
-        // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
-        let result = match protocol {
-            Protocol::Http1 => Box::pin(self.http1(stream, service)).await,
-            Protocol::Http2 => Box::pin(self.http2(stream, service)).await,
-        };
-        if let Err(error) = result {
-            tracing::debug!(peer = %self.peer, %error, "a connection ended early");
-            // Who has no seat, as a proxy, has none to lose.
-            if is_abuse(&error)
-                && let Some(seat) = self.seat
-                && let Ok(_penalty) = self.penalties.try_acquire()
-            {
-                drop(self.place);
-                tokio::select! {
-                    () = sleep(PENALTY) => drop(seat),
-                    () = self.stop.now.cancelled() => {}
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function has room for what it is given twice"
+    )]
+    fn converse(
+        mut self,
+        protocol: Protocol,
+        tls: Option<Arc<Acceptor>>,
+        stream: TcpStream,
+        service: impl Answering,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let patience = tls.as_ref().map_or(self.limits.head_timeout, |tls| tls.patience);
+            let due = self.opened + patience;
+            // Before there is a first byte, a connection has no buffers. To ask whether it is readable is not enough: tokio takes
+            // one that was accepted just now for readable until a read has failed.
+            let mut first = [0];
+            let begun = tokio::select! {
+                begun = timeout_at(due, stream.peek(&mut first)) => begun,
+                () = self.stop.now.cancelled() => return,
+            };
+            if !matches!(begun, Ok(Ok(1))) {
+                return;
+            }
+            let stream = match tls {
+                None => Stream::Left(stream),
+                // Apart from the task as well.
+                Some(tls) => match Box::pin(self.shake_hands(&tls, stream, due)).await {
+                    Some(stream) => stream,
+                    None => return,
+                },
+            };
+            // Apart from the task, so that a connection takes the memory of its own protocol only, and that not before it begins.
+            let result = match protocol {
+                Protocol::Http1 => Box::pin(self.http1(stream, service)).await,
+                Protocol::Http2 => self.http2(stream, service).await,
+            };
+            if let Err(error) = result {
+                tracing::debug!(peer = %self.peer, %error, "a connection ended early");
+                // Who has no seat, as a proxy, has none to lose.
+                if is_abuse(&error)
+                    && let Some(seat) = self.seat
+                    && let Ok(_penalty) = self.penalties.try_acquire()
+                {
+                    drop(self.place);
+                    tokio::select! {
+                        () = sleep(PENALTY) => drop(seat),
+                        () = self.stop.now.cancelled() => {}
+                    }
                 }
             }
         }
@@ -336,12 +352,12 @@ impl Connection {
     async fn http2(&self, stream: Stream, service: impl Answering) -> hyper::Result<()> {
         let limits = &self.limits.http2;
         let (stream, turn) = self.timed(stream);
-        let retiring = CancellationToken::new();
-        let (this, retires) = (self, retiring.clone());
+        let this = self;
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let client = this.trusted.client(this.peer, request.headers_mut());
             request.extensions_mut().insert(client);
-            request.extensions_mut().insert(Retiring(retires.clone()));
+            let retiring = this.retiring.get_or_init(CancellationToken::new);
+            request.extensions_mut().insert(Retiring(retiring.clone()));
             if let Some(account) = &this.account {
                 request.extensions_mut().insert(account.clone());
             }
@@ -349,7 +365,7 @@ impl Connection {
         });
         let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let stream = Metered::new(stream, limits.control_frames.get(), turn.clone());
-        let mut connection = pin!(
+        let mut connection = Box::pin(
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(most(limits.calls_per_connection.get()))
@@ -359,7 +375,7 @@ impl Connection {
                 .max_header_list_size(most(self.limits.head_limit))
                 .keep_alive_interval(limits.keepalive)
                 .keep_alive_timeout(limits.keepalive_timeout)
-                .serve_connection(TokioIo::new(stream), answer)
+                .serve_connection(TokioIo::new(stream), answer),
         );
         let is_stopped = tokio::select! {
             result = connection.as_mut() => return result,
@@ -371,7 +387,7 @@ impl Connection {
             // One that has not even said hello has nothing to end.
             return if turn.is_ours() { connection.await } else { Ok(()) };
         }
-        retiring.cancel();
+        self.retiring.get_or_init(CancellationToken::new).cancel();
         // Whoever is not done by then is cut off.
         timeout(self.limits.connection_grace, connection)
             .await

@@ -100,8 +100,7 @@ impl Facade {
             budget: &self.budget,
             hold: asked.hold,
         };
-        // Boxed, since it is large and what holds it is moved several times before it begins.
-        Box::pin(services::serve(&call, asked.question)).await
+        services::serve(&call, asked.question).await
     }
 
     /// Takes a body apart. Nothing is left of its bytes when this returns.
