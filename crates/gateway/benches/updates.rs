@@ -33,6 +33,11 @@ const CONNECTIONS: usize = 64;
 const CUSTOMERS: usize = 10_000;
 const ROUNDS: usize = 3;
 
+/// A transaction for each change, on one connection and on eight: so slow that a change may wait for longer than a queue
+/// usually may.
+const EACH: &[&str] = &["--write-batch", "1", "--queue-wait", "1m"];
+const EACH_ON_EIGHT: &[&str] = &["--write-batch", "1", "--queue-wait", "1m", "--writers", "8"];
+
 /// What stands in BENCHMARKS.md around what is written there by this.
 const BEGIN: &str = "<!-- made by the benchmark: begin -->\n";
 const END: &str = "<!-- made by the benchmark: end -->\n";
@@ -80,12 +85,12 @@ fn main() {
         subject(
             "SQLite, a transaction each, 8 connections",
             Backend::Sqlite.database(),
-            &["--write-batch", "1", "--writers", "8"],
+            EACH_ON_EIGHT,
         ),
         subject(
             "SQLite, a transaction each, 1 connection",
             Backend::Sqlite.database(),
-            &["--write-batch", "1"],
+            EACH,
         ),
         subject("PostgreSQL, group commit", Database::on(&cluster), &[]),
         subject(
@@ -96,7 +101,7 @@ fn main() {
         subject(
             "PostgreSQL, a transaction each, 8 connections",
             Database::on(&cluster),
-            &["--write-batch", "1", "--writers", "8"],
+            EACH_ON_EIGHT,
         ),
     ];
     if has("--feed") {
