@@ -124,8 +124,8 @@ impl Trial {
             written.push(model.write(&op, &request));
             asked.push((op, request));
         }
-        for subject in subjects.iter_mut() {
-            let answers = subject.ask(&asked, &before, model).await;
+        let answers = ask(subjects, &asked, &before, model).await;
+        for (subject, answers) in subjects.iter_mut().zip(answers) {
             for ((answer, written), (op, _)) in answers.iter().zip(&written).zip(&asked) {
                 let expected = model.read(op, &subject.times).unwrap_or_else(|| written.clone());
                 if *answer != expected {
@@ -139,6 +139,23 @@ impl Trial {
             }
         }
         Ok(())
+    }
+}
+
+/// Asks all stores, two at the same time.
+async fn ask(
+    subjects: &mut [Subject],
+    asked: &[(Op, String)],
+    before: &[Option<i64>],
+    model: &Reference,
+) -> Vec<Vec<Answer>> {
+    match subjects {
+        [one, other] => {
+            let (one, other) = tokio::join!(one.ask(asked, before, model), other.ask(asked, before, model));
+            vec![one, other]
+        }
+        [one] => vec![one.ask(asked, before, model).await],
+        _ => unreachable!("there are one or two"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::store::STATUSES;
 pub const ACCOUNTS: u8 = 2;
 
 /// The addresses, each as it is written by different callers. The model knows by their place alone which are the same.
-pub const ADDRESSES: [[&str; 3]; 6] = [
+pub const ADDRESSES: [[&str; 3]; 12] = [
     ["ann@example.com", "Ann@Example.COM", " ann@EXAMPLE.com\t"],
     ["a.n+n@example.com", "A.N+N@example.com", "a.N+n@Example.Com"],
     ["an+n@example.com", "AN+N@example.com", "an+n@EXAMPLE.com"],
@@ -23,6 +23,12 @@ pub const ADDRESSES: [[&str; 3]; 6] = [
     ],
     ["o'brien@example.ie", "O'Brien@example.ie", "o'brien@example.IE"],
     ["straße@example.de", "STRAßE@example.de", "straße@EXAMPLE.DE"],
+    ["1@example.com", "1@Example.com", "1@example.COM"],
+    ["2@example.com", "2@Example.com", "2@example.COM"],
+    ["3@example.com", "3@Example.com", "3@example.COM"],
+    ["4@example.com", "4@Example.com", "4@example.COM"],
+    ["5@example.com", "5@Example.com", "5@example.COM"],
+    ["6@example.com", "6@Example.com", "6@example.COM"],
 ];
 
 /// What a text may be; the first one is none.
@@ -216,7 +222,7 @@ pub enum Op {
     },
     ExpireDocuments,
     ExpireKeys,
-    /// The store is closed and opened anew.
+    /// One of the two gateways closes the store, and another one opens it.
     Reopen,
 }
 
@@ -266,7 +272,7 @@ impl Op {
 }
 
 fn who() -> impl Strategy<Value = Who> {
-    let right = prop_oneof![20 => Just(Right::Current), 1 => Just(Right::Former), 4 => Just(Right::Operator)];
+    let right = prop_oneof![40 => Just(Right::Current), 1 => Just(Right::Former), 4 => Just(Right::Operator)];
     (0..ACCOUNTS, right).prop_map(|(account, right)| Who { account, right })
 }
 
@@ -339,7 +345,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => who().prop_map(|who| Op::Confirm { who }),
         1 => (0..ACCOUNTS).prop_map(|account| Op::Account { account }),
         1 => (0..ACCOUNTS).prop_map(|account| Op::SetPassword { account }),
-        1 => (0..ACCOUNTS, prop_oneof![1 => Just(false), 3 => Just(true)])
+        1 => (0..ACCOUNTS, prop_oneof![1 => Just(false), 8 => Just(true)])
             .prop_map(|(account, enabled)| Op::SetEnabled { account, enabled }),
         1 => (0..ACCOUNTS).prop_map(|account| Op::CreateToken { account }),
         1 => any::<u8>().prop_map(|number| Op::RevokeToken { number }),
@@ -352,5 +358,5 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A sequence of at most so many steps, each of operations that are asked for at once.
 pub fn sequences(most: usize) -> impl Strategy<Value = Vec<Vec<Op>>> {
-    vec(vec(op(), 1..12), 1..most)
+    vec(vec(op(), 1..24), 1..most)
 }

@@ -132,12 +132,11 @@ impl Subject {
             stamps: HashMap::new(),
             faults: Vec::new(),
         };
-        subject.reopen();
+        subject.stores = vec![subject.another(), subject.another()];
         subject
     }
 
-    fn reopen(&mut self) {
-        self.stores.clear();
+    fn another(&self) -> Store {
         let keys = self.key.as_ref().map(|key| {
             let key = key.expose_secret().to_owned();
             Keys::load(move || Ok(SecretString::from(key.clone()))).unwrap()
@@ -147,8 +146,7 @@ impl Subject {
             readers: std::num::NonZeroUsize::new(2).unwrap(),
             ..patient()
         };
-        let open = || Store::open(&location, Migrate::Auto, &settings, keys.as_ref()).unwrap();
-        self.stores = vec![open(), open()];
+        Store::open(&location, Migrate::Auto, &settings, keys.as_ref()).unwrap()
     }
 
     /// How it is called where it differs from the model.
@@ -188,7 +186,10 @@ impl Subject {
     pub async fn ask(&mut self, ops: &[(Op, String)], before: &[Option<i64>], model: &Reference) -> Vec<Answer> {
         for (op, _) in ops {
             match op {
-                Op::Reopen => self.reopen(),
+                Op::Reopen => {
+                    self.stores.remove(0);
+                    self.stores.push(self.another());
+                }
                 Op::StatusAt { who, .. } | Op::Changes { who, .. } | Op::Feed { who, .. } => {
                     self.learn(who.account, model).await;
                 }
