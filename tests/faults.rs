@@ -3,6 +3,7 @@
 //! Each has a short form, which every run of the tests has, and a long one: `tests/long` runs those. Each run prints the seed
 //! of what it draws at random, and `FAULTS_SEED` repeats it.
 
+mod inputs;
 mod kills;
 mod model;
 
