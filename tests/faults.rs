@@ -4,8 +4,10 @@
 //! of what it draws at random, and `FAULTS_SEED` repeats it.
 
 mod inputs;
+mod json_cases;
 mod kills;
 mod model;
+mod wire;
 
 use std::{
     env,

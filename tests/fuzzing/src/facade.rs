@@ -80,7 +80,7 @@ fn judge(response: &Response<()>, body: &[u8]) {
                 .and_then(|rest| rest.strip_suffix(" is invalid"));
             let field = field.expect(message);
             assert!(
-                field.chars().all(|c| c.is_ascii_lowercase() || "_.-".contains(c)) && field.len() < 20,
+                field.chars().all(|c| c.is_ascii_alphabetic() || "_.-".contains(c)) && field.len() < 20,
                 "{message}"
             );
         }
