@@ -3,7 +3,11 @@
 //! Each has a short form, which every run of the tests has, and a long one: `tests/long` runs those. Each run prints the seed
 //! of what it draws at random, and `FAULTS_SEED` repeats it.
 
+mod inputs;
+mod json_cases;
 mod kills;
+mod model;
+mod wire;
 
 use std::{
     env,
@@ -21,15 +25,18 @@ pub(crate) fn either<T>(short: T, long: T) -> T {
 }
 
 /// The seed of this run of the test `name`: the one that is asked for, or another each time.
-///
-/// It is written past the harness, which keeps what a test that passes prints.
 pub(crate) fn seed(name: &str) -> u64 {
     let seed = match env::var("FAULTS_SEED") {
         Ok(seed) => seed.parse().expect("FAULTS_SEED is a number"),
         Err(_) => RandomState::new().hash_one(name),
     };
-    writeln!(stderr(), "{name}: FAULTS_SEED={seed}").expect("stderr can be written to");
+    tell(&format!("{name}: FAULTS_SEED={seed}"));
     seed
+}
+
+/// Writes a line past the harness, which keeps what a test that passes prints: its seed, and the figures that it found.
+pub(crate) fn tell(line: &str) {
+    writeln!(stderr(), "{line}").expect("stderr can be written to");
 }
 
 /// Sebastiano Vigna's splitmix64: enough to spread the kills.

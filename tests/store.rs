@@ -56,7 +56,7 @@ mod tokens;
 mod webhooks;
 
 /// Every status there is.
-const STATUSES: [Status; 3] = [Status::Pass, Status::Pending, Status::Fail];
+pub(crate) const STATUSES: [Status; 3] = [Status::Pass, Status::Pending, Status::Fail];
 
 /// An open store on a database of its own, in which the account `shop` has no customers yet.
 struct Bench {

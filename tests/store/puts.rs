@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     Bench, STATUSES, account, begin, credentials, full_profile, image, key, new_customer, origin, soon, with_images,
 };
+use crate::support::Backend;
 
 on_both![
     Bench::each;
@@ -336,4 +337,26 @@ async fn a_registration_is_made_although_its_caller_went_away(bench: Bench) {
     let next = next.await.unwrap();
     assert!(!next.created);
     assert_eq!(next.customer.profile.last_name, full_profile().last_name);
+}
+
+/// With scans forbidden, a planner calls what is small costly, and compiles it: that took ten times as long as the rest of a
+/// registration.
+#[test]
+fn postgresql_compiles_no_statement() {
+    Bench::run(Backend::Postgres, async |bench: Bench| {
+        bench.register(&["imported@example.com"]).await;
+        bench.database.session().execute(
+            "CREATE TABLE seen (jit text);
+             CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO seen VALUES (current_setting('jit')); RETURN NULL; END $$;
+             CREATE TRIGGER see AFTER INSERT OR UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION see()",
+        );
+        // By the writer, which has scans forbidden, and by the pool.
+        bench.put(new_customer("put@example.com")).await.unwrap();
+        bench.set("put@example.com", Status::Pass).await.unwrap();
+        bench.register(&["another@example.com"]).await;
+        let mut session = bench.database.session();
+        assert_eq!(session.number("(SELECT count(*) FROM seen WHERE jit = 'off')"), 3);
+        assert_eq!(session.number("(SELECT count(*) FROM seen)"), 3);
+    });
 }
