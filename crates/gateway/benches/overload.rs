@@ -33,7 +33,7 @@ use tokio::{
 /// How many callers find out the capacity.
 const CALLERS: usize = 64;
 
-/// The most callers that overload. Fewer are enough where answers within 50 ms let them offer all that they are to.
+/// How many callers overload. Many of them wait for what is served: fewer could not offer that much.
 const CROWD: usize = 2_000;
 
 /// How many times the capacity is offered.
@@ -159,9 +159,8 @@ async fn measure(gateway: &Gateway, face: Face, time: Duration) -> String {
     drop(few);
 
     let before = memory(gateway, "VmRSS:");
-    let callers = ((capacity * TIMES * SOON.as_secs_f64()) as usize).clamp(CALLERS, CROWD);
-    let every = Duration::from_secs_f64(callers as f64 / (capacity * TIMES));
-    let mut crowd = crowd(gateway, face, callers).await;
+    let every = Duration::from_secs_f64(CROWD as f64 / (capacity * TIMES));
+    let mut crowd = crowd(gateway, face, CROWD).await;
     let mut under = run(&mut crowd, time, Some(every)).await;
     let ended = Instant::now();
     let mut well = 0;
