@@ -16,6 +16,7 @@ on_both![
     what_was_tried_for_too_long_is_parked_and_holds_nothing_up,
     a_receiver_that_was_down_is_tried_with_little,
     to_record_the_same_again_does_no_harm,
+    a_clock_that_went_back_keeps_nothing_waiting,
 ];
 
 /// Longer than any test.
@@ -323,4 +324,23 @@ async fn to_record_the_same_again_does_no_harm(bench: Bench) {
         .session()
         .number("(SELECT count(*) FROM webhook_deliveries)");
     assert_eq!(waiting, 6);
+}
+
+async fn a_clock_that_went_back_keeps_nothing_waiting(bench: Bench) {
+    bench.register(&["a@example.com"]).await;
+    bench.hook().await;
+    bench.set("a@example.com", Status::Pass).await.unwrap();
+    let webhook = bench.lease("a", LONG).await[0];
+    let work = bench.work_of(webhook, 1).await;
+    bench.record(webhook, "a", all(work, &failed(LONG))).await;
+    bench.work_of(webhook, 0).await;
+    // All this was written by a clock that was ten hours ahead.
+    let mut session = bench.database.session();
+    session.execute(
+        "UPDATE webhook_deliveries SET next_time = next_time + 36000000000;
+         UPDATE webhooks SET lease_until = lease_until + 36000000000, pause_until = lease_until + 36000000000",
+    );
+    assert_eq!(bench.lease("b", LONG).await, [webhook]);
+    let work = bench.work(webhook, "b").await.unwrap();
+    assert_eq!((work.pause, work.deliveries.len()), (Duration::ZERO, 1));
 }

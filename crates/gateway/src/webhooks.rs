@@ -87,7 +87,7 @@ impl Pace {
         Self {
             lease,
             first: Duration::from_secs(5) / tempo,
-            longest: Duration::from_secs(60 * 60) / tempo,
+            longest: store::LONGEST_WAIT / tempo,
             patience: Duration::from_secs(24 * 60 * 60) / tempo,
         }
     }

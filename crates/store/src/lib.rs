@@ -80,7 +80,8 @@ pub use model::{
 };
 pub use tokens::{InvalidScope, NewToken, Scope, Scopes, StoredToken, Token, TokenHash};
 pub use webhooks::{
-    Delivery, DeliveryOutcome, Health, NewWebhook, ParkedDelivery, Webhook, WebhookSecret, WebhookTarget, WebhookWork,
+    Delivery, DeliveryOutcome, Health, LONGEST_WAIT, NewWebhook, ParkedDelivery, Webhook, WebhookSecret, WebhookTarget,
+    WebhookWork,
 };
 
 use pool::Pool;

@@ -49,6 +49,10 @@ const SECRET: usize = 32;
 /// How long the secret before counts beside a new one.
 const BOTH: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest that a delivery or a webhook waits. What is to wait for longer was put off by a clock that has gone back since,
+/// and is due.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
 /// The most changes that are counted for a list.
 const COUNTED: i64 = 10_000;
 
@@ -390,21 +394,20 @@ impl Store {
         self.pool
             .write(deadline, move |connection| {
                 // Where there is none, nothing is written.
-                if free(connection, &holder)?.is_empty() {
+                if free(connection, &holder, lease)?.is_empty() {
                     return Ok(Vec::new());
                 }
                 connection.transaction(|connection| {
                     connection::take_write_lock(connection)?;
                     let mut held = Vec::new();
-                    for id in free(connection, &holder)? {
+                    for id in free(connection, &holder, lease)? {
                         let now = clock(connection)?;
+                        let end = now.saturating_add(micros(lease));
                         // Who waited for another gateway's row finds it taken.
+                        let is_free = webhooks::lease_until.le(now).or(webhooks::lease_until.gt(end));
                         let taken = diesel::update(webhooks::table.filter(webhooks::id.eq(id)))
-                            .filter(webhooks::lease_holder.eq(&holder).or(webhooks::lease_until.le(now)))
-                            .set((
-                                webhooks::lease_holder.eq(&holder),
-                                webhooks::lease_until.eq(now.saturating_add(micros(lease))),
-                            ))
+                            .filter(webhooks::lease_holder.eq(&holder).or(is_free))
+                            .set((webhooks::lease_holder.eq(&holder), webhooks::lease_until.eq(end)))
                             .execute(connection)?;
                         if taken > 0 {
                             held.push(id);
@@ -649,11 +652,14 @@ fn wake(connection: &mut AnyConnection, id: &str) -> Result<bool> {
     Ok(woken > 0)
 }
 
-/// The webhooks of enabled accounts that nobody but `holder` has.
-fn free(connection: &mut AnyConnection, holder: &str) -> Result<Vec<i64>> {
+/// The webhooks of enabled accounts that nobody but `holder` has. A lease that ends later than one that begins now was taken
+/// by a clock that has gone back since: nobody waits for the hours that it was ahead.
+fn free(connection: &mut AnyConnection, holder: &str, lease: Duration) -> Result<Vec<i64>> {
     let now = clock(connection)?;
+    let end = now.saturating_add(micros(lease));
+    let is_free = webhooks::lease_until.le(now).or(webhooks::lease_until.gt(end));
     Ok(webhooks::table
-        .filter(webhooks::lease_holder.eq(holder).or(webhooks::lease_until.le(now)))
+        .filter(webhooks::lease_holder.eq(holder).or(is_free))
         .filter(sql::<Bool>(
             "EXISTS (SELECT 1 FROM accounts a WHERE a.id = webhooks.account_id AND a.enabled)",
         ))
@@ -695,7 +701,10 @@ fn work(
     let mut work = WebhookWork {
         target: row.target(sealing, now)?,
         failures,
-        pause: since(row.pause_until, now),
+        pause: match since(row.pause_until, now) {
+            pause if pause > LONGEST_WAIT => Duration::ZERO,
+            pause => pause,
+        },
         deliveries: Vec::new(),
         lag: Duration::ZERO,
     };
@@ -753,7 +762,11 @@ fn due(
              WHERE d.webhook_id = {} AND NOT d.parked GROUP BY d.customer_id)",
             webhook.id
         )))
-        .filter(webhook_deliveries::next_time.le(if early { i64::MAX } else { now }))
+        .filter(
+            webhook_deliveries::next_time
+                .le(if early { i64::MAX } else { now })
+                .or(webhook_deliveries::next_time.gt(now.saturating_add(micros(LONGEST_WAIT)))),
+        )
         .order((webhook_deliveries::next_time, webhook_deliveries::id))
         .limit(most)
         .select(DeliveryRow::as_select())
