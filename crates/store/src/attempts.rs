@@ -87,6 +87,14 @@ pub(crate) fn overwrite(connection: &mut SqliteConnection) -> Result<()> {
     Ok(connection.batch_execute("BEGIN IMMEDIATE; PRAGMA user_version = 0; COMMIT")?)
 }
 
+/// The same on either database: PostgreSQL leaves nothing that could come back.
+pub(crate) fn forget(connection: &mut AnyConnection) -> Result<()> {
+    match connection {
+        AnyConnection::Sqlite(connection) => overwrite(connection),
+        AnyConnection::Postgres(_) => Ok(()),
+    }
+}
+
 /// Does a piece of work in a transaction of its own. When the connection is lost at the commit, it is found out what became
 /// of it, on connections that `connect` gives, and what was not done is done once more.
 ///

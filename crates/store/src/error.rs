@@ -115,6 +115,14 @@ const OUTAGES: [&str; 23] = [
     "could not extend file",
 ];
 
+/// Whether a transaction on SQLite that failed with this message may have left a whole commit in the WAL: it is not seen, but
+/// would be found there if the process ended before anything else is written.
+pub(crate) fn may_come_back(message: &str) -> bool {
+    ["disk I/O error", "database or disk is full"]
+        .iter()
+        .any(|failure| message.contains(failure))
+}
+
 impl From<Diesel> for Error {
     fn from(error: Diesel) -> Self {
         // Only the primary message: the details of a database error quote the row.

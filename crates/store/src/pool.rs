@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Result, Settings, attempts,
     connection::{AnyConnection, Connector},
+    error,
     model::expired,
     patience::Patience,
     trace::Traced,
@@ -163,15 +164,28 @@ impl Pool {
         .await
     }
 
-    /// Runs a piece of administration, once.
+    /// Runs a piece of administration, once. What a commit that failed on SQLite has left is overwritten before it is called
+    /// refused; where that fails as well, it may come back, and the error is [`Error::Unknown`].
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         deadline: Instant,
         query: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.enter()?;
-        self.submit(deadline, move |connections| connections.get()?.run(query))
-            .await
+        self.submit(deadline, move |connections| {
+            let result = connections.get()?.run(query);
+            match result {
+                Err(Error::Unavailable(cause)) if error::may_come_back(&cause) => {
+                    let overwritten = connections.get().and_then(|mut pooled| pooled.run(attempts::forget));
+                    Err(match overwritten {
+                        Ok(()) => Error::Unavailable(cause),
+                        Err(_) => Error::Unknown(cause),
+                    })
+                }
+                result => result,
+            }
+        })
+        .await
     }
 
     /// Does a piece of work in a transaction of its own, once, whatever happens to its connection; see
