@@ -3,10 +3,18 @@
 //! Each has a short form, which every run of the tests has, and a long one: `tests/long` runs those. Each run prints the seed
 //! of what it draws at random, and `FAULTS_SEED` repeats it.
 
+mod clock;
+mod disk;
+mod errors;
 mod inputs;
 mod json_cases;
 mod kills;
+mod ledger;
+mod load;
 mod model;
+mod power;
+mod shim;
+mod soak;
 mod wire;
 
 use std::{
@@ -49,5 +57,10 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// A number below another; nought below nought.
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).unwrap()
     }
 }

@@ -15,10 +15,6 @@ use super::{Random, either, seed, tell};
 const MOST: usize = 4_096;
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).unwrap()
-    }
-
     /// Another input, made of one that there is: parts of it changed, left out, doubled, or put in from elsewhere.
     fn change(&mut self, inputs: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
         let mut input = inputs[self.below(inputs.len())].clone();
