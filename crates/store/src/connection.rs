@@ -178,7 +178,10 @@ impl Connector {
                 .batch_execute("PRAGMA journal_mode = WAL")
                 .map_err(Error::from)
             {
-                Err(Error::Unavailable(_)) if began.elapsed() < self.lock_wait => thread::sleep(WAL_RETRY),
+                // Nothing else is worth another try, least of all a sync that failed.
+                Err(Error::Unavailable(cause)) if cause.contains("locked") && began.elapsed() < self.lock_wait => {
+                    thread::sleep(WAL_RETRY);
+                }
                 result => return result,
             }
         }
