@@ -350,12 +350,15 @@ fn a_command_of_which_a_call_fails_says_so_and_can_be_run_again() {
                 if !is_made {
                     failures += 1;
                     let error = output.fails(1);
-                    let is_clear = ["disk I/O error", "unable to open", "cannot create"];
+                    // What cannot be opened to be written is opened to be read.
+                    let is_clear = ["disk I/O error", "unable to open", "cannot create", "readonly database"];
                     assert!(is_clear.iter().any(|text| error.contains(text)), "{context}");
                     is_known = !error.contains("it is not known");
                     unknown += usize::from(!is_known);
                 }
-                assert_eq!(shim.retried_syncs(), 0, "{context}");
+                // Whoever closes a database moves the WAL into it, and syncs the WAL first, even after a sync of it that failed. That
+                // vouches for nothing that was promised: it moves what was synced before.
+                assert!(!is_known || shim.retried_syncs() == 0, "{context}");
                 shim.disarm();
                 // What was acknowledged is there, and what was refused is not.
                 let again = create(&database, shim.under(program()));

@@ -291,6 +291,8 @@ static int truncate_to(int fd, off_t length) {
         result = REAL(ftruncate64)(fd, length);
         int saved = errno;
         if (!result) note(TRUNCATE, watched[fd], 0, 0, fd, NULL, (uint64_t)length, NULL, 0);
+        /* Of an empty file nothing is left that a sync could have failed to write. */
+        if (!result && !length) unsynced[fd] = 0;
         errno = saved;
     }
     leave();
