@@ -11,22 +11,20 @@
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod support;
 
+mod load;
+
 use std::{
     fmt::Write as _,
     fs,
-    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
 
+use load::{Client, Round, csv, load};
 use support::{
     Backend, Cluster, Database, Durability, Gateway, dcams,
     gateway::{BUILT, dcams_of, program_at},
-    post, program,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    program,
 };
 
 const CONNECTIONS: usize = 64;
@@ -50,18 +48,8 @@ struct Subject {
     database: Database,
     arguments: &'static [&'static str],
     rounds: Vec<Round>,
-    /// Where each connection has stopped: it goes on there, so that every request changes something.
-    places: [usize; CONNECTIONS],
-}
-
-/// What a round of load came to.
-struct Round {
-    /// Requests a second.
-    rate: f64,
-    /// Sorted latencies.
-    latencies: Vec<Duration>,
-    /// Microseconds of processor time of the gateway for a request.
-    cpu: f64,
+    /// They go on in each round, so that every request changes something.
+    clients: Vec<Client>,
 }
 
 fn main() {
@@ -147,7 +135,7 @@ impl Subject {
             database,
             arguments,
             rounds: Vec::new(),
-            places: [0; CONNECTIONS],
+            clients: Client::updating(CONNECTIONS, CUSTOMERS),
         }
     }
 
@@ -162,8 +150,8 @@ fn in_turn(subjects: &mut [Subject], seconds: u64) {
     for _ in 0..ROUNDS {
         for subject in &mut *subjects {
             let gateway = subject.start();
-            load(&gateway, &mut subject.places, Duration::from_secs(1));
-            let round = load(&gateway, &mut subject.places, Duration::from_secs(seconds));
+            load(&gateway, &mut subject.clients, Duration::from_secs(1));
+            let round = load(&gateway, &mut subject.clients, Duration::from_secs(seconds));
             subject.rounds.push(round);
             gateway.stop();
         }
@@ -205,7 +193,7 @@ fn followed(subject: &mut Subject, seconds: u64) -> Followed {
     };
     for _ in 0..ROUNDS {
         let gateway = subject.start();
-        let mut load = |seconds| load(&gateway, &mut subject.places, Duration::from_secs(seconds));
+        let mut load = |seconds| load(&gateway, &mut subject.clients, Duration::from_secs(seconds));
         load(1);
         followed.alone.push(load(seconds).rate);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -299,107 +287,6 @@ fn feed(followed: &[Followed]) -> String {
         );
     }
     text
-}
-
-/// A file of so many customers.
-fn csv(customers: usize) -> String {
-    let mut rows = String::from("email,fn,ln,addr,city,state,zip,dob,phone,reference,status\n");
-    for number in 0..customers {
-        let _ = writeln!(
-            rows,
-            "customer{number}@example.com,John,Smith,123 Main St,Stratford,CT,06614,19700101,2015106000,{number},FAIL"
-        );
-    }
-    rows
-}
-
-/// Loads a gateway from as many connections as there are, each with customers of its own.
-fn load(gateway: &Gateway, places: &mut [usize; CONNECTIONS], time: Duration) -> Round {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let cpu = processor_time(gateway.pid());
-    let began = Instant::now();
-    let mut latencies = runtime.block_on(async {
-        let clients: Vec<_> = (0..CONNECTIONS)
-            .map(|number| tokio::spawn(client(gateway.rest, number, places[number], began + time)))
-            .collect();
-        let mut latencies = Vec::new();
-        for (client, place) in clients.into_iter().zip(places) {
-            let done = client.await.unwrap();
-            *place += done.len();
-            latencies.extend(done);
-        }
-        latencies
-    });
-    let took = began.elapsed();
-    latencies.sort_unstable();
-    let requests = latencies.len() as f64;
-    Round {
-        rate: requests / took.as_secs_f64(),
-        cpu: (processor_time(gateway.pid()) - cpu).as_secs_f64() * 1e6 / requests,
-        latencies,
-    }
-}
-
-/// One connection, one request after the other. Each sweep over its customers sets another status than the last. What is
-/// sent and expected is made beforehand: the load generator shares the cores with what it measures.
-async fn client(address: SocketAddr, number: usize, place: usize, until: Instant) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let customers = || (number..CUSTOMERS).step_by(CONNECTIONS);
-    let exchanges: Vec<(Vec<u8>, Vec<u8>)> = ["PASS", "PENDING", "FAIL"]
-        .iter()
-        .flat_map(|status| customers().map(|customer| exchange(customer, status)))
-        .collect();
-    let mut latencies = Vec::with_capacity(100_000);
-    let mut reply = Vec::with_capacity(4_096);
-    for (request, expected) in exchanges.iter().cycle().skip(place % exchanges.len()) {
-        let began = Instant::now();
-        if began > until {
-            break;
-        }
-        stream.write_all(request).await.unwrap();
-        reply.clear();
-        while !reply.ends_with(b"}}") {
-            let read = stream.read_buf(&mut reply).await.unwrap();
-            assert!(
-                read > 0,
-                "the connection was closed: {}",
-                String::from_utf8_lossy(&reply)
-            );
-        }
-        latencies.push(began.elapsed());
-        assert!(
-            reply.starts_with(b"HTTP/1.1 200 OK\r\n") && reply.ends_with(expected),
-            "{}",
-            String::from_utf8_lossy(&reply)
-        );
-    }
-    latencies
-}
-
-/// A request, and how the reply to it must end: with all of the body.
-fn exchange(customer: usize, status: &str) -> (Vec<u8>, Vec<u8>) {
-    let body = format!(
-        r#"{{"user":"bench","pass":"bench password","service":"updateStatus","target":{{"email":"customer{customer}@example.com","status":"{status}"}}}}"#
-    );
-    let expected = format!(
-        "\r\n\r\n{{\"result\":\"Success\",\"reference\":\"{customer}\",\"target\":{{\"fn\":\"John\",\"ln\":\"Smith\",\
-         \"addr\":\"123 Main St\",\"city\":\"Stratford\",\"state\":\"CT\",\"zip\":\"06614\",\"dob\":\"19700101\",\
-         \"email\":\"customer{customer}@example.com\",\"phone\":\"2015106000\",\"status\":\"{status}\"}}}}"
-    );
-    (post(body.as_bytes()), expected.into_bytes())
-}
-
-/// The processor time that a process has used.
-fn processor_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name in parentheses may hold anything; behind it, user and system time are the 12th and 13th field.
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
 
 fn report(subjects: &[Subject], seconds: u64) -> String {
