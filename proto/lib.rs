@@ -4,6 +4,7 @@
 mod budget;
 mod client;
 mod context;
+mod gate;
 mod reason;
 mod refusal;
 mod request_log;
@@ -14,6 +15,7 @@ pub use client::{Client, Transport, client};
 pub use context::{
     AUTHENTICATED, ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, Near, REQUEST_ID, request_id,
 };
+pub use gate::Gate;
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use request_log::{Ended, Logged, RequestLog};

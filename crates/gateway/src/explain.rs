@@ -73,6 +73,7 @@ pub(crate) async fn run(options: ExplainOptions) -> anyhow::Result<()> {
     let service = StorageServiceServer::new(recorder.clone()).max_decoding_message_size(usize::MAX);
     let facade = rest::router(
         proto::client(service),
+        proto::Gate::default(),
         settings,
         Budget::default(),
         Telemetry::default(),

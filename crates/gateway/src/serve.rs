@@ -71,6 +71,7 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
             lines.push(format!("calls  gRPC at {uri}"));
             Behind {
                 client: proto::client(channel.clone()),
+                gate: proto::Gate::default(),
                 ready: Ready::Upstream(channel, stop.announced.clone()),
                 observed,
                 store: None,
@@ -94,7 +95,13 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
             serve_store(store, grpc, &options, &settings, observed, &tasks, &stop)?
         }
     };
-    let facade = rest::router(behind.client, settings::facade(&options), budget, telemetry);
+    let facade = rest::router(
+        behind.client,
+        behind.gate,
+        settings::facade(&options),
+        budget,
+        telemetry,
+    );
     // The same one, with the same limits: what is sent from the pages is a request like any other.
     let beside_docs = sends.then(|| facade.clone());
     tasks.spawn(rest.serve(facade, stop.clone()));
@@ -133,6 +140,8 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
 /// What the JSON endpoint stands before.
 struct Behind {
     client: proto::Client,
+    /// Whether it takes a call.
+    gate: proto::Gate,
     ready: Ready,
     observed: Observed,
     /// None where that is another process.
@@ -172,6 +181,7 @@ fn serve_store(
     let sender = webhooks::Sender::new(options.webhooks.rules(), pace.connect(), pace.total())?;
     tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.now.clone()));
     Ok(Behind {
+        gate: service.gate(),
         client: proto::client(service),
         ready: Ready::Here(readiness),
         observed: observed.with(store.clone(), credentials),

@@ -59,12 +59,18 @@ impl Calls {
         }
     }
 
-    pub(crate) fn enter(&self) -> Result<Place, TooMany> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| TooMany)?;
+    /// Whether there is no place for one more now.
+    pub(crate) fn are_too_many(&self) -> bool {
         let under_way = self.most - self.places.available_permits();
-        if under_way > AT_ANY_TIME && self.lag.as_ref().is_some_and(|lag| lag.now() > self.lag_limit) {
+        let is_late = || self.lag.as_ref().is_some_and(|lag| lag.now() > self.lag_limit);
+        under_way == self.most || (under_way >= AT_ANY_TIME && is_late())
+    }
+
+    pub(crate) fn enter(&self) -> Result<Place, TooMany> {
+        if self.are_too_many() {
             return Err(TooMany);
         }
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| TooMany)?;
         self.under_way.increment(1);
         Ok(Place {
             under_way: self.under_way.clone(),

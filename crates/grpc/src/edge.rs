@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use opentelemetry::trace::FutureExt;
-use proto::{AUTHENTICATED, Budget, FACE, Hold, REQUEST_ID, Reason, Refusal, Span, request_id};
+use proto::{AUTHENTICATED, Budget, FACE, Gate, Hold, REQUEST_ID, Reason, Refusal, Span, request_id};
 use store::Face;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -19,6 +19,7 @@ use tower::Service;
 use crate::{
     Settings,
     budget::{Counted, Held, Sizes, Taken},
+    calls::Calls,
     telemetry::{Caller, Measures, Record, Told, code},
 };
 
@@ -50,17 +51,19 @@ struct Shared {
     unread: Duration,
     sizes: Sizes,
     budget: Budget,
+    calls: Calls,
     measures: Arc<Measures>,
 }
 
 impl<S> Edge<S> {
-    pub(crate) fn new(small: S, large: S, settings: &Settings) -> Self {
+    pub(crate) fn new(small: S, large: S, calls: Calls, settings: &Settings) -> Self {
         let shared = Shared {
             deadline: settings.deadline,
             deadline_limit: settings.deadline_limit,
             unread: settings.unread,
             sizes: settings.sizes(),
             budget: settings.budget.clone(),
+            calls,
             measures: Arc::new(Measures::new(settings.telemetry.clone())),
         };
         Self {
@@ -68,6 +71,12 @@ impl<S> Edge<S> {
             large,
             shared: Arc::new(shared),
         }
+    }
+
+    /// Whether one more call would be refused. The facade in this process asks before it makes a call of a request.
+    pub fn gate(&self) -> Gate {
+        let calls = self.shared.calls.clone();
+        Gate::new(move || calls.are_too_many())
     }
 }
 
@@ -126,14 +135,20 @@ where
             caller: record.caller().clone(),
         });
 
-        let answer = if request.uri().path() == LARGE {
-            self.large.call(self.shared.counted(request))
-        } else {
-            self.small.call(request)
-        };
+        // What is refused anyway is not decoded first.
+        let answer = (!self.shared.calls.are_too_many()).then(|| {
+            if request.uri().path() == LARGE {
+                self.large.call(self.shared.counted(request))
+            } else {
+                self.small.call(request)
+            }
+        });
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let answer = async {
+                let Some(answer) = answer else {
+                    return Ok(Status::from(Reason::Overloaded).into_http());
+                };
                 match record.span().recorded().and_then(Span::context) {
                     // What the store does for it is a part of the trace.
                     Some(context) => answer.with_context(context.clone()).await,

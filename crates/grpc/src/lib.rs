@@ -129,13 +129,14 @@ pub type StorageServer = Edge<StorageServiceServer<Service>>;
 
 /// Makes the storage service.
 pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> StorageServer {
+    let calls = Calls::new(settings.calls, settings.lag);
     let service = Arc::new(Service {
         store,
         credentials,
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
-        calls: Calls::new(settings.calls, settings.lag),
+        calls: calls.clone(),
         rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
     });
@@ -146,7 +147,7 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
             .accept_compressed(CompressionEncoding::Gzip)
     };
     let sizes = settings.sizes();
-    Edge::new(server(sizes.free), server(sizes.most), settings)
+    Edge::new(server(sizes.free), server(sizes.most), calls, settings)
 }
 
 /// What the network sees: the storage service, health, and reflection in both its versions.

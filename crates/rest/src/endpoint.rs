@@ -9,7 +9,7 @@ use axum::{
     routing::any,
 };
 use http::{HeaderValue, Method, header::CONTENT_TYPE, request::Parts};
-use proto::{Budget, Client, ClientAddress, Hold, Reason, Refusal};
+use proto::{Budget, Client, ClientAddress, Gate, Hold, Reason, Refusal};
 
 use crate::{
     Settings,
@@ -36,6 +36,7 @@ pub const PATHS: [&str; 2] = [PATH, PATH_WITH_SLASH];
 /// What every request shares.
 pub(crate) struct Facade {
     client: Client,
+    gate: Gate,
     settings: Settings,
     budget: Budget,
     records: Arc<Records>,
@@ -51,9 +52,10 @@ struct Asked {
 }
 
 impl Facade {
-    pub(crate) fn new(client: Client, settings: Settings, budget: Budget, records: Records) -> Self {
+    pub(crate) fn new(client: Client, gate: Gate, settings: Settings, budget: Budget, records: Records) -> Self {
         Self {
             client,
+            gate,
             settings,
             budget,
             records: Arc::new(records),
@@ -79,6 +81,10 @@ impl Facade {
         let sent = body::read(&head.headers, body, &self.settings, &self.budget)
             .await
             .map_err(Rejection::of_body)?;
+        // The body has been read, so that the connection can be kept.
+        if self.gate.is_shut() {
+            return Err(Reason::Overloaded.into());
+        }
         let asked = if sent.is_heavy() {
             let (facade, needed) = (Arc::clone(&self), Arc::clone(&record.needed));
             // It ends early only by a panic, or when the process ends.

@@ -58,10 +58,17 @@ impl Default for Settings {
     }
 }
 
-/// The REST face in front of `client`, whose large messages take from `budget`.
+/// The REST face in front of `client`, whose large messages take from `budget`. While `gate` is shut, requests are refused
+/// before they are taken apart.
 ///
 /// The listener puts a [`proto::ClientAddress`] into the extensions of each request. The recorder of metrics is to be
 /// installed before: the counters are registered here, once.
-pub fn router(client: proto::Client, settings: Settings, budget: proto::Budget, telemetry: proto::Telemetry) -> Router {
-    Facade::new(client, settings, budget, Records::register(telemetry)).into_router()
+pub fn router(
+    client: proto::Client,
+    gate: proto::Gate,
+    settings: Settings,
+    budget: proto::Budget,
+    telemetry: proto::Telemetry,
+) -> Router {
+    Facade::new(client, gate, settings, budget, Records::register(telemetry)).into_router()
 }

@@ -55,6 +55,7 @@ static FACADE: LazyLock<(Runtime, Router)> = LazyLock::new(|| {
     });
     let router = rest::router(
         proto::client(transport),
+        proto::Gate::default(),
         rest::Settings::default(),
         proto::Budget::default(),
         proto::Telemetry::default(),

@@ -63,7 +63,13 @@ pub(crate) static SERVER: LazyLock<Server> = LazyLock::new(|| {
         handler_timeout: Duration::from_secs(60),
         ..rest::Settings::default()
     };
-    let router = rest::router(proto::client(service), settings, budget, proto::Telemetry::default());
+    let router = rest::router(
+        proto::client(service),
+        proto::Gate::default(),
+        settings,
+        budget,
+        proto::Telemetry::default(),
+    );
     drop(_inside);
     Server {
         runtime,

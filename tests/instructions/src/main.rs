@@ -48,6 +48,7 @@ fn main() {
         };
         let facade = rest::router(
             client,
+            proto::Gate::default(),
             rest::Settings::default(),
             proto::Budget::default(),
             proto::Telemetry::default(),

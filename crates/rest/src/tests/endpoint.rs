@@ -1,17 +1,25 @@
 //! What surrounds a body: path, method, headers, size, encoding, time; and what is passed on with a call.
 
-use std::{io::Write, net::IpAddr, time::Duration};
+use std::{
+    io::Write,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{Method, Request};
 use http_body_util::Channel;
-use proto::{ClientAddress, v1::Status};
+use proto::{Budget, ClientAddress, Gate, v1::Status};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::support::{Face, Reply, SAMPLE, post, update};
+use super::support::{Answer, Face, Reply, SAMPLE, john, post, update};
 use crate::{
     Settings,
     endpoint::{PATH, PATH_WITH_SLASH},
@@ -48,6 +56,23 @@ fn the_default_settings_are_those_of_the_design() {
             handler_timeout: Duration::from_secs(5),
         }
     );
+}
+
+#[tokio::test]
+async fn behind_a_shut_gate_a_request_is_refused_and_not_taken_apart() {
+    let is_shut = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&is_shut);
+    let gate = Gate::new(move || told.load(Relaxed));
+    let face = Face::behind(gate, Budget::default(), Answer::Customer(john().into()));
+    for body in [SAMPLE, "{"] {
+        let refused = face.post(body).await;
+        assert_eq!(refused.summary(), "503 UNAVAILABLE The service is unavailable");
+        assert!(refused.header("retry-after").is_some() && refused.header("connection").is_none());
+    }
+    assert!(face.seen().is_empty());
+    is_shut.store(false, Relaxed);
+    assert_eq!(face.post(SAMPLE).await.status, 200);
+    assert_eq!(face.seen().len(), 1);
 }
 
 #[tokio::test]

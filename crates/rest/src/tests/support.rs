@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use proto::{
-    Budget, ClientAddress, Hold, Reason, Telemetry,
+    Budget, ClientAddress, Gate, Hold, Reason, Telemetry,
     v1::{
         self,
         storage_service_server::{StorageService, StorageServiceServer},
@@ -363,6 +363,11 @@ impl Face {
 
     /// With that budget.
     pub(super) fn within(budget: Budget, answer: Answer) -> Self {
+        Self::behind(Gate::default(), budget, answer)
+    }
+
+    /// Behind that gate.
+    pub(super) fn behind(gate: Gate, budget: Budget, answer: Answer) -> Self {
         LazyLock::force(&LOGGING);
         let seen = Arc::default();
         let service = StorageServiceServer::new(Service {
@@ -373,7 +378,7 @@ impl Face {
         .max_decoding_message_size(64 * 1024 * 1024);
         let recorder = PrometheusBuilder::new().build_recorder();
         let records = metrics::with_local_recorder(&recorder, || Records::register(Telemetry::default()));
-        let facade = Facade::new(proto::client(service), Settings::default(), budget, records);
+        let facade = Facade::new(proto::client(service), gate, Settings::default(), budget, records);
         Self {
             router: facade.into_router(),
             seen,
