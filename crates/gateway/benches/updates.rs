@@ -341,19 +341,20 @@ fn table(subjects: &[Subject]) -> String {
         round.latencies[((round.latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
     };
     let mut text = String::from(
-        "| store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request |\n\
-         |---|---|---|---|---|---|\n",
+        "| store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request | the load's |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for subject in subjects {
         let (rate, low, high) = subject.median(|round| round.rate);
         let _ = writeln!(
             text,
-            "| {} | {rate:.0} ({low:.0} to {high:.0}) | {:.2} | {:.2} | {:.2} | {:.0} |",
+            "| {} | {rate:.0} ({low:.0} to {high:.0}) | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
             subject.name,
             subject.median(|round| at(round, 0.5)).0,
             subject.median(|round| at(round, 0.99)).0,
             subject.median(|round| at(round, 0.999)).0,
             subject.median(|round| round.cpu).0,
+            subject.median(|round| round.own_cpu).0,
         );
     }
     text

@@ -32,6 +32,8 @@ pub(crate) struct Round {
     pub(crate) latencies: Vec<Duration>,
     /// Microseconds of processor time of the gateway for a request.
     pub(crate) cpu: f64,
+    /// The same of this load itself, on the same cores.
+    pub(crate) own_cpu: f64,
 }
 
 impl Client {
@@ -99,7 +101,8 @@ pub(crate) fn load(gateway: &Gateway, clients: &mut [Client], time: Duration) ->
     }
     let mut latencies = Vec::with_capacity(1 << 20);
     let mut events = Events::with_capacity(lines.len());
-    let cpu = processor_time(gateway.pid());
+    let used = || [gateway.pid(), std::process::id()].map(processor_time);
+    let before = used();
     let began = Instant::now();
     let until = began + time;
     for line in &mut lines {
@@ -124,12 +127,14 @@ pub(crate) fn load(gateway: &Gateway, clients: &mut [Client], time: Duration) ->
             }
         }
     }
-    let took = began.elapsed();
+    let (took, after) = (began.elapsed(), used());
     latencies.sort_unstable();
     let requests = latencies.len() as f64;
+    let [cpu, own_cpu] = [0, 1].map(|of| (after[of] - before[of]).as_secs_f64() * 1e6 / requests);
     Round {
         rate: requests / took.as_secs_f64(),
-        cpu: (processor_time(gateway.pid()) - cpu).as_secs_f64() * 1e6 / requests,
+        cpu,
+        own_cpu,
         latencies,
     }
 }
