@@ -4,7 +4,7 @@
 //! On each face, with group commit (where the processor is the bound) and with a transaction for each change (where the disk
 //! is): first the capacity, from callers that wait for their answers; then five times as much, on a timetable that does not
 //! wait. This load shares the machine with the gateway: where the processor is the bound, it can offer no more than it leaves,
-//! which the table says. `--quick` is shorter.
+//! which the table says. `--quick` is shorter, and `--disk` measures only where the disk is the bound.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 #[path = "../../../tests/support/mod.rs"]
@@ -33,8 +33,13 @@ use tokio::{
 /// How many callers find out the capacity.
 const CALLERS: usize = 64;
 
-/// How many callers overload. Many of them wait for what is served: fewer could not offer that much.
-const CROWD: usize = 2_000;
+/// How many callers overload where the disk is the bound. A change that is served takes half a second, in which its caller asks
+/// for nothing else: fewer could not offer that much.
+const CROWD: usize = 6_000;
+
+/// How many where the processor is. They share it, and cannot offer that much however many they are: more of them would only wait
+/// longer for each other.
+const FEW: usize = 500;
 
 /// How many times the capacity is offered.
 const TIMES: f64 = 5.0;
@@ -88,6 +93,7 @@ struct Answers {
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
+    let only_disk = std::env::args().any(|argument| argument == "--disk");
     let seconds = if quick { 10 } else { 60 };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -101,16 +107,19 @@ fn main() {
     type Make<'a> = &'a dyn Fn() -> Database;
     let sqlite: Make<'_> = &|| Backend::Sqlite.database();
     let postgres: Make<'_> = &|| Database::on(&cluster);
-    for (name, make, arguments) in [
-        ("SQLite, a transaction each", sqlite, &["--write-batch", "1"][..]),
-        ("PostgreSQL, a transaction each", postgres, &["--write-batch", "1"]),
-        ("SQLite, group commit", sqlite, &[]),
-        ("PostgreSQL, group commit", postgres, &[]),
+    for (name, make, arguments, crowd) in [
+        ("SQLite, a transaction each", sqlite, &["--write-batch", "1"][..], CROWD),
+        ("PostgreSQL, a transaction each", postgres, &["--write-batch", "1"], CROWD),
+        ("SQLite, group commit", sqlite, &[], FEW),
+        ("PostgreSQL, group commit", postgres, &[], FEW),
     ] {
+        if only_disk && crowd == FEW {
+            continue;
+        }
         for face in [Face::Rest, Face::Grpc] {
             let database = filled(make());
             let gateway = Gateway::start(&database, arguments);
-            let row = runtime.block_on(measure(&gateway, face, Duration::from_secs(seconds)));
+            let row = runtime.block_on(measure(&gateway, face, Duration::from_secs(seconds), crowd));
             let _ = writeln!(table, "| {face:?}, {name} | {row} |");
             println!("{face:?}, {name}: {row}");
             gateway.stop();
@@ -142,7 +151,7 @@ fn filled(database: Database) -> Database {
 }
 
 /// Finds out the capacity, offers more, and looks how soon that is over.
-async fn measure(gateway: &Gateway, face: Face, time: Duration) -> String {
+async fn measure(gateway: &Gateway, face: Face, time: Duration, callers: usize) -> String {
     let mut few = crowd(gateway, face, CALLERS).await;
     // The password is hashed once, which on a busy machine may have to be tried again.
     let began = Instant::now();
@@ -159,8 +168,8 @@ async fn measure(gateway: &Gateway, face: Face, time: Duration) -> String {
     drop(few);
 
     let before = memory(gateway, "VmRSS:");
-    let every = Duration::from_secs_f64(CROWD as f64 / (capacity * TIMES));
-    let mut crowd = crowd(gateway, face, CROWD).await;
+    let every = Duration::from_secs_f64(callers as f64 / (capacity * TIMES));
+    let mut crowd = crowd(gateway, face, callers).await;
     let mut under = run(&mut crowd, time, Some(every)).await;
     let ended = Instant::now();
     let mut well = 0;
