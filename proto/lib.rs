@@ -15,7 +15,7 @@ pub use client::{Client, Transport, client};
 pub use context::{
     AUTHENTICATED, ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, Near, REQUEST_ID, request_id,
 };
-pub use gate::Gate;
+pub use gate::{Call, Gate};
 pub use reason::Reason;
 pub use refusal::Refusal;
 pub use request_log::{Ended, Logged, RequestLog};

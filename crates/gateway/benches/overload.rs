@@ -109,7 +109,12 @@ fn main() {
     let postgres: Make<'_> = &|| Database::on(&cluster);
     for (name, make, arguments, crowd) in [
         ("SQLite, a transaction each", sqlite, &["--write-batch", "1"][..], CROWD),
-        ("PostgreSQL, a transaction each", postgres, &["--write-batch", "1"], CROWD),
+        (
+            "PostgreSQL, a transaction each",
+            postgres,
+            &["--write-batch", "1"],
+            CROWD,
+        ),
         ("SQLite, group commit", sqlite, &[], FEW),
         ("PostgreSQL, group commit", postgres, &[], FEW),
     ] {

@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use opentelemetry::trace::FutureExt;
-use proto::{AUTHENTICATED, Budget, FACE, Gate, Hold, REQUEST_ID, Reason, Refusal, Span, request_id};
+use proto::{AUTHENTICATED, Budget, Call, FACE, Gate, Hold, REQUEST_ID, Reason, Refusal, Span, request_id};
 use store::Face;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
@@ -19,12 +19,14 @@ use tower::Service;
 use crate::{
     Settings,
     budget::{Counted, Held, Sizes, Taken},
-    calls::Calls,
     telemetry::{Caller, Measures, Record, Told, code},
 };
 
 /// The one operation whose messages may be large.
 const LARGE: &str = "/dcams.storage.v1.StorageService/CreateOrUpdateCustomer";
+
+/// The operations that wait for the writer.
+const CHANGES: [&str; 2] = [LARGE, "/dcams.storage.v1.StorageService/UpdateStatus"];
 
 /// What a call has passed with: an extension of the request.
 #[derive(Clone, Debug)]
@@ -51,19 +53,19 @@ struct Shared {
     unread: Duration,
     sizes: Sizes,
     budget: Budget,
-    calls: Calls,
+    gate: Gate,
     measures: Arc<Measures>,
 }
 
 impl<S> Edge<S> {
-    pub(crate) fn new(small: S, large: S, calls: Calls, settings: &Settings) -> Self {
+    pub(crate) fn new(small: S, large: S, gate: Gate, settings: &Settings) -> Self {
         let shared = Shared {
             deadline: settings.deadline,
             deadline_limit: settings.deadline_limit,
             unread: settings.unread,
             sizes: settings.sizes(),
             budget: settings.budget.clone(),
-            calls,
+            gate,
             measures: Arc::new(Measures::new(settings.telemetry.clone())),
         };
         Self {
@@ -75,8 +77,7 @@ impl<S> Edge<S> {
 
     /// Whether one more call would be refused. The facade in this process asks before it makes a call of a request.
     pub fn gate(&self) -> Gate {
-        let calls = self.shared.calls.clone();
-        Gate::new(move || calls.are_too_many())
+        self.shared.gate.clone()
     }
 }
 
@@ -136,8 +137,14 @@ where
         });
 
         // What is refused anyway is not decoded first.
-        let answer = (!self.shared.calls.are_too_many()).then(|| {
-            if request.uri().path() == LARGE {
+        let path = request.uri().path();
+        let is_large = path == LARGE;
+        let kind = match CHANGES.contains(&path) {
+            true => Call::Change,
+            false => Call::Any,
+        };
+        let answer = (!self.shared.gate.is_shut(kind)).then(|| {
+            if is_large {
                 self.large.call(self.shared.counted(request))
             } else {
                 self.small.call(request)

@@ -40,7 +40,7 @@ use std::{sync::Arc, time::Duration};
 
 use credentials::Credentials;
 use proto::{
-    Budget, Telemetry,
+    Budget, Call, Gate, Telemetry,
     v1::{
         CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
         GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusAtRequest, GetStatusAtResponse, GetStatusRequest,
@@ -130,13 +130,17 @@ pub type StorageServer = Edge<StorageServiceServer<Service>>;
 /// Makes the storage service.
 pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> StorageServer {
     let calls = Calls::new(settings.calls, settings.lag);
+    let gate = {
+        let (calls, store) = (calls.clone(), store.clone());
+        Gate::new(move |call| calls.are_too_many() || (call == Call::Change && !store.takes_changes()))
+    };
     let service = Arc::new(Service {
         store,
         credentials,
         document_limit: settings.document_limit,
         customer_link: settings.customer_link.clone(),
         budget: settings.budget.clone(),
-        calls: calls.clone(),
+        calls,
         rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
     });
@@ -147,7 +151,7 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
             .accept_compressed(CompressionEncoding::Gzip)
     };
     let sizes = settings.sizes();
-    Edge::new(server(sizes.free), server(sizes.most), calls, settings)
+    Edge::new(server(sizes.free), server(sizes.most), gate, settings)
 }
 
 /// What the network sees: the storage service, health, and reflection in both its versions.

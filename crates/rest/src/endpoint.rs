@@ -82,7 +82,7 @@ impl Facade {
             .await
             .map_err(Rejection::of_body)?;
         // The body has been read, so that the connection can be kept.
-        if self.gate.is_shut() {
+        if self.gate.is_shut(proto::Call::Any) {
             return Err(Reason::Overloaded.into());
         }
         let asked = if sent.is_heavy() {
@@ -95,6 +95,9 @@ impl Facade {
             self.take_apart(sent, &terms, &record.needed)
         }?;
         (record.user, record.service) = (asked.user, asked.service);
+        if asked.question.as_ref().is_ok_and(Question::changes) && self.gate.is_shut(proto::Call::Change) {
+            return Err(Reason::Overloaded.into());
+        }
         let call = Call {
             client: &self.client,
             timeout: self.settings.handler_timeout,

@@ -30,6 +30,13 @@ pub(crate) enum Question {
     GetDocumentImages(GetDocumentImagesRequest),
 }
 
+impl Question {
+    /// Whether it asks for a change.
+    pub(crate) fn changes(&self) -> bool {
+        matches!(self, Self::UpdateStatus(_) | Self::CreateOrUpdateCustomer(_))
+    }
+}
+
 /// Whether a request of `service` may be large.
 pub(crate) fn takes_documents(service: &str) -> bool {
     service == WITH_DOCUMENTS

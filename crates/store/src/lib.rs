@@ -178,6 +178,11 @@ impl Store {
         matches!(self.sealing, Sealing::Sealed(_))
     }
 
+    /// Whether one more change would find a place in a queue now: when not, it would be [`Error::Full`].
+    pub fn takes_changes(&self) -> bool {
+        self.writer.takes()
+    }
+
     /// Asks the database for a sign of life, and whether the last write could be made.
     ///
     /// # Errors

@@ -213,6 +213,13 @@ impl Writer {
         self.healthy.iter().all(|healthy| healthy.load(Ordering::Relaxed))
     }
 
+    /// Whether a change would find a place: somewhere, if not in the queue of its customer.
+    pub(crate) fn takes(&self) -> bool {
+        self.queues
+            .iter()
+            .any(|queue| !queue.items.is_full() && queue.patience.admits(queue.items.len()))
+    }
+
     /// Tells whenever something was written here.
     pub(crate) fn written(&self) -> watch::Receiver<()> {
         self.written.subscribe()

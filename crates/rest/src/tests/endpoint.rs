@@ -15,7 +15,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{Method, Request};
 use http_body_util::Channel;
-use proto::{Budget, ClientAddress, Gate, v1::Status};
+use proto::{Budget, Call, ClientAddress, Gate, v1::Status};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -62,7 +62,7 @@ fn the_default_settings_are_those_of_the_design() {
 async fn behind_a_shut_gate_a_request_is_refused_and_not_taken_apart() {
     let is_shut = Arc::new(AtomicBool::new(true));
     let told = Arc::clone(&is_shut);
-    let gate = Gate::new(move || told.load(Relaxed));
+    let gate = Gate::new(move |_| told.load(Relaxed));
     let face = Face::behind(gate, Budget::default(), Answer::Customer(john().into()));
     for body in [SAMPLE, "{"] {
         let refused = face.post(body).await;
@@ -73,6 +73,18 @@ async fn behind_a_shut_gate_a_request_is_refused_and_not_taken_apart() {
     is_shut.store(false, Relaxed);
     assert_eq!(face.post(SAMPLE).await.status, 200);
     assert_eq!(face.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_gate_that_is_shut_to_changes_lets_reads_pass() {
+    let gate = Gate::new(|call| call == Call::Change);
+    let face = Face::behind(gate, Budget::default(), Answer::Customer(john().into()));
+    for service in ["updateStatus", "createOrUpdateCustomer"] {
+        let refused = face.post(SAMPLE.replace("updateStatus", service)).await;
+        assert_eq!(refused.summary(), "503 UNAVAILABLE The service is unavailable");
+    }
+    assert!(face.seen().is_empty());
+    assert_eq!(face.post(SAMPLE.replace("updateStatus", "getStatus")).await.status, 200);
 }
 
 #[tokio::test]
