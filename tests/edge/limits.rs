@@ -68,6 +68,14 @@ fn a_head_may_be_so_large_and_what_is_larger_is_refused_and_closed() {
         refused(with_headers(1, bytes - around + 1), 431);
         assert_eq!(served(with_path(uri)), 404);
         refused(with_path(uri + 1), 414);
+        refused(b"GET / HTTP/3.1\r\nHost: dcams\r\n\r\n".to_vec(), 400);
+        // Nothing else tells of them.
+        for (kind, count) in [("too_large", 2), ("uri_too_long", 1), ("malformed", 1)] {
+            let counted = format!(r#"dcams_heads_refused_total{{listener="rest",kind="{kind}"}} {count}"#);
+            eventually(&counted, || {
+                gateway.get("/metrics").text().lines().any(|line| line == counted)
+            });
+        }
     }
 }
 

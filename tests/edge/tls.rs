@@ -411,8 +411,29 @@ fn certificates_are_swapped_under_load_and_nobody_notices() {
     assert_eq!(kept.certificate(), identities[0].der());
     sample(|| connect(gateway.rest, &config).unwrap().post(SAMPLE));
 
-    let (done, requests) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, requests, calls) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let call = |client: &Client| {
+        let message = GetStatusRequest {
+            email: EMAIL.to_owned(),
+        };
+        let answer = client.block_on(generated(client).get_status(with(CREDENTIALS, message)));
+        answer.unwrap();
+        calls.fetch_add(1, Ordering::Relaxed);
+    };
+    let address = gateway.grpc.unwrap();
+    let kept_client = Client::secure(address, authority.client(HTTP2));
     thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                call(&kept_client);
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let client = Client::secure(address, authority.client(HTTP2));
+                (0..3).for_each(|_| call(&client));
+            }
+        });
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -426,8 +447,13 @@ fn certificates_are_swapped_under_load_and_nobody_notices() {
         }
         let grpc = Arc::new(authority.client(HTTP2));
         for (number, identity) in identities.iter().enumerate().skip(1) {
-            let before = requests.load(Ordering::Relaxed);
-            eventually("there is load", || requests.load(Ordering::Relaxed) > before + 10);
+            let goes_on = || {
+                let before = [&requests, &calls].map(|count| count.load(Ordering::Relaxed));
+                eventually("there is load", || {
+                    requests.load(Ordering::Relaxed) > before[0] + 10 && calls.load(Ordering::Relaxed) > before[1] + 10
+                });
+            };
+            goes_on();
             point(&database.path(&format!("version-{number}")), &link);
             // The first time it is found by looking, the second time since somebody says so.
             if number == 2 {
@@ -437,9 +463,8 @@ fn certificates_are_swapped_under_load_and_nobody_notices() {
             eventually("new connections see the new certificate", || {
                 is_new(gateway.rest, &config)
             });
-            assert!(is_new(gateway.grpc.unwrap(), &grpc));
-            let before = requests.load(Ordering::Relaxed);
-            eventually("there is load", || requests.load(Ordering::Relaxed) > before + 10);
+            assert!(is_new(address, &grpc));
+            goes_on();
         }
         done.store(true, Ordering::Relaxed);
     });

@@ -96,6 +96,7 @@ pub(crate) struct Listener {
     limits: Arc<ConnectionLimits>,
     tls: Option<Arc<Acceptor>>,
     refused: Refused,
+    heads: Arc<Heads>,
 }
 
 /// How many connections were closed at once.
@@ -104,6 +105,24 @@ struct Refused {
     all: Counter,
     /// There were too many from their address.
     address: Counter,
+}
+
+/// How many heads of HTTP/1 were refused before they were requests: nothing else tells of them.
+struct Heads {
+    malformed: Counter,
+    too_large: Counter,
+    uri_too_long: Counter,
+}
+
+impl Heads {
+    fn register(listener: &str) -> Self {
+        let refused = |kind: &'static str| metrics::counter!("dcams_heads_refused_total", "listener" => listener.to_owned(), "kind" => kind);
+        Self {
+            malformed: refused("malformed"),
+            too_large: refused("too_large"),
+            uri_too_long: refused("uri_too_long"),
+        }
+    }
 }
 
 impl Listener {
@@ -118,10 +137,8 @@ impl Listener {
         let socket = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address} ({name})"))?;
-        let refused = |limit: &'static str| {
-            let listener = name.to_ascii_lowercase();
-            metrics::counter!("dcams_connections_refused_total", "listener" => listener, "limit" => limit)
-        };
+        let listener = name.to_ascii_lowercase();
+        let refused = |limit: &'static str| metrics::counter!("dcams_connections_refused_total", "listener" => listener.clone(), "limit" => limit);
         Ok(Self {
             socket,
             protocol,
@@ -132,6 +149,7 @@ impl Listener {
                 all: refused("all"),
                 address: refused("address"),
             },
+            heads: Arc::new(Heads::register(&listener)),
         })
     }
 
@@ -196,6 +214,7 @@ impl Listener {
                 place,
                 seat,
                 penalties: Arc::clone(&penalties),
+                heads: Arc::clone(&self.heads),
                 retiring: OnceLock::new(),
             };
             let tls = self.tls.clone();
@@ -225,6 +244,7 @@ struct Connection {
     seat: Option<Seat>,
     /// How many more may be kept when they have ended.
     penalties: Arc<Semaphore>,
+    heads: Arc<Heads>,
     /// Cancelled when it is too old. Made for the first call: one that is idle has no use for it.
     retiring: OnceLock<CancellationToken>,
 }
@@ -270,6 +290,11 @@ impl Connection {
             };
             if let Err(error) = result {
                 tracing::debug!(peer = %self.peer, %error, "a connection ended early");
+                if error.is_parse_too_large() {
+                    self.heads.too_large.increment(1);
+                } else if error.is_parse() {
+                    self.heads.malformed.increment(1);
+                }
                 // Who has no seat, as a proxy, has none to lose.
                 if is_abuse(&error)
                     && let Some(seat) = self.seat
@@ -318,6 +343,7 @@ impl Connection {
             // In a box, since hyper keeps the room for it while a connection is idle.
             Box::pin(async move {
                 let response = if is_long {
+                    this.heads.uri_too_long.increment(1);
                     uri_too_long()
                 } else {
                     service.oneshot(request).await?.map(Some)

@@ -54,8 +54,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    let serves = matches!(cli.command, Command::Serve(_));
     match run(cli) {
         Ok(code) => code,
+        // Whoever reads what a command prints has enough, as `head` has.
+        Err(error) if is_unread(&error) && !serves => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -99,5 +102,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// What [`say!`] does.
 fn say(line: fmt::Arguments<'_>) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("standard output")
+    writeln!(std::io::stdout(), "{line}").context(OUTPUT)
+}
+
+/// What went wrong when nothing can be printed.
+const OUTPUT: &str = "standard output";
+
+/// Whether nobody reads standard output any more.
+fn is_unread(error: &anyhow::Error) -> bool {
+    let is_broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.to_string() == OUTPUT)
+        && error.chain().filter_map(|cause| cause.downcast_ref()).any(is_broken)
 }

@@ -143,6 +143,10 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
             "dcams_connections_refused_total",
             "Connections that were closed at once, since there were too many",
         ),
+        (
+            "dcams_heads_refused_total",
+            "Heads of HTTP/1 that were refused before they were requests",
+        ),
         ("dcams_write_queue_depth", "Changes that wait to be written, by worker"),
         (
             "dcams_pool_connections",
