@@ -86,7 +86,7 @@ impl Error {
 }
 
 /// Parts of messages that tell an outage from a defect. diesel gives most of these no kind of their own.
-const OUTAGES: [&str; 23] = [
+const OUTAGES: [&str; 26] = [
     // SQLite, https://www.sqlite.org/rescode.html
     "database is locked",
     "database table is locked",
@@ -113,6 +113,10 @@ const OUTAGES: [&str; 23] = [
     "read-only transaction",
     "recovery is in progress",
     "could not extend file",
+    // What the system says of a file of PostgreSQL's: class 58.
+    "Input/output error",
+    "Disk quota exceeded",
+    "Read-only file system",
 ];
 
 /// Whether a transaction on SQLite that failed with this message may have left a whole commit in the WAL: it is not seen, but
