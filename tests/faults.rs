@@ -3,18 +3,23 @@
 //! Each has a short form, which every run of the tests has, and a long one: `tests/long` runs those. Each run prints the seed
 //! of what it draws at random, and `FAULTS_SEED` repeats it.
 
+mod clients;
 mod clock;
 mod disk;
 mod errors;
+mod failover;
 mod inputs;
 mod json_cases;
 mod kills;
 mod ledger;
 mod load;
 mod model;
+mod postgres;
+mod postgres_disk;
 mod power;
 mod shim;
 mod soak;
+mod storm;
 mod wire;
 
 use std::{
@@ -22,6 +27,8 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{Write, stderr},
 };
+
+pub(crate) use crate::support::Random;
 
 /// What a test does in its short form, and what it does when the long forms are asked for.
 pub(crate) fn either<T>(short: T, long: T) -> T {
@@ -45,22 +52,4 @@ pub(crate) fn seed(name: &str) -> u64 {
 /// Writes a line past the harness, which keeps what a test that passes prints: its seed, and the figures that it found.
 pub(crate) fn tell(line: &str) {
     writeln!(stderr(), "{line}").expect("stderr can be written to");
-}
-
-/// Sebastiano Vigna's splitmix64: enough to spread the kills.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below another; nought below nought.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).unwrap()
-    }
 }

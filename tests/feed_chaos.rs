@@ -46,7 +46,7 @@ const CREDENTIALS: &str = "shop:secret";
 
 /// A row of the history, as a consumer is told of it, or as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
-struct Row {
+pub struct Row {
     #[diesel(sql_type = BigInt)]
     position: i64,
     #[diesel(sql_type = Text)]
@@ -56,11 +56,11 @@ struct Row {
 }
 
 /// What a consumer has seen, each stream apart.
-type Seen = Vec<Vec<Row>>;
+pub type Seen = Vec<Vec<Row>>;
 
 /// Whether a consumer has seen every row that is stored, none that is not, each twice only where it has resumed, and those
 /// of a customer in their order.
-fn verify(stored: &BTreeSet<Row>, seen: &Seen) -> Result<(), String> {
+pub fn verify(stored: &BTreeSet<Row>, seen: &Seen) -> Result<(), String> {
     let mut known: BTreeSet<&Row> = BTreeSet::new();
     let mut versions: HashMap<&str, i64> = HashMap::new();
     for stream in seen {
@@ -114,26 +114,35 @@ impl Made {
 struct Run {
     /// The database.
     url: String,
-    gateways: [SocketAddr; 2],
     seed: u64,
     /// The writers have made enough, and so have the slow transactions.
     enough: AtomicBool,
     enough_slow: AtomicBool,
+    /// Whoever reads by number has seen what it will.
+    over: AtomicBool,
+    consumers: [Consumer; 2],
+}
+
+/// Who follows the feed of `shop` on a gateway.
+pub struct Consumer {
+    gateway: SocketAddr,
+    random: Mutex<Random>,
+    pub seen: Mutex<Seen>,
     /// All that is stored was seen, or never will be.
     over: AtomicBool,
-    /// How often the consumer on each gateway was left by it: its stream broke, or did not begin.
-    left: [AtomicUsize; 2],
+    /// How often it was left by its gateway: its stream broke, or did not begin.
+    pub left: AtomicUsize,
 }
 
 impl Run {
     fn random(&self, of: u64) -> Random {
         Random(self.seed ^ of.wrapping_mul(0x9e37_79b9))
     }
+}
 
-    fn client(&self, gateway: usize) -> StorageServiceClient<Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.gateways[gateway])).unwrap();
-        StorageServiceClient::new(endpoint.connect_lazy())
-    }
+fn client(gateway: SocketAddr) -> StorageServiceClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{gateway}")).unwrap();
+    StorageServiceClient::new(endpoint.connect_lazy())
 }
 
 #[test]
@@ -158,31 +167,26 @@ fn two_consumers_miss_nothing_and_one_that_reads_by_number_does() {
     };
     let kept = start(None);
     let mut killed = start(None);
+    let consumer = |gateway: &Gateway, number: u64| Consumer::new(gateway.grpc.unwrap(), Random(seed ^ number));
     let run = Run {
-        gateways: [kept.grpc.unwrap(), killed.grpc.unwrap()],
+        consumers: [consumer(&kept, 1), consumer(&killed, 2)],
         url: database.url.clone(),
         seed,
         enough: AtomicBool::new(false),
         enough_slow: AtomicBool::new(false),
         over: AtomicBool::new(false),
-        left: [AtomicUsize::new(0), AtomicUsize::new(0)],
     };
     let runtime = Runtime::new().unwrap();
-    let seen = [Mutex::new(Seen::new()), Mutex::new(Seen::new())];
     // Each thing happens once, at some time of its own.
     let mut at = |part: i64| part * CHANGES / 5 + i64::try_from(random.next() % 3_000).unwrap();
     let (outage, kill, second_outage) = (at(1), at(2), at(3));
 
     let by_number = thread::scope(|scope| {
         let run = &run;
-        let consumers: Vec<_> = seen
-            .iter()
-            .zip(0..)
-            .map(|(seen, gateway)| {
-                let handle = runtime.handle();
-                scope.spawn(move || handle.block_on(consume(run, gateway, seen)))
-            })
-            .collect();
+        for consumer in &run.consumers {
+            let handle = runtime.handle();
+            scope.spawn(move || handle.block_on(consumer.consume()));
+        }
         let by_number = scope.spawn(move || consume_by_number(run));
         let slow: Vec<_> = (0..SLOW_THREADS)
             .map(|number| scope.spawn(move || write_slowly(run, number)))
@@ -228,29 +232,17 @@ fn two_consumers_miss_nothing_and_one_that_reads_by_number_does() {
 
         let stored = stored(&database).len();
         println!("{stored} changes in {:?}", began.elapsed());
-        let distinct = |seen: &Mutex<Seen>| {
-            let seen = seen.lock().unwrap();
-            seen.iter()
-                .flatten()
-                .map(|row| row.position)
-                .collect::<BTreeSet<_>>()
-                .len()
-        };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < deadline && seen.iter().any(|seen| distinct(seen) < stored) {
-            thread::sleep(Duration::from_millis(100));
+        for consumer in &run.consumers {
+            consumer.finish(stored);
         }
         run.over.store(true, Relaxed);
-        for consumer in consumers {
-            consumer.join().unwrap();
-        }
         by_number.join().unwrap()
     });
 
     let stored = stored(&database);
     assert!(stored.len() as i64 >= CHANGES);
-    for (seen, gateway) in seen.iter().zip(["kept", "killed"]) {
-        let seen = seen.lock().unwrap();
+    for (consumer, gateway) in run.consumers.iter().zip(["kept", "killed"]) {
+        let seen = consumer.seen.lock().unwrap();
         assert!(seen.len() > 2, "the consumer on the {gateway} gateway never resumed");
         let again = seen.iter().map(Vec::len).sum::<usize>() as i64 - stored.len() as i64;
         println!(
@@ -259,9 +251,9 @@ fn two_consumers_miss_nothing_and_one_that_reads_by_number_does() {
         );
         verify(&stored, &seen).unwrap_or_else(|fault| panic!("SEED={seed}, on the {gateway} gateway: {fault}"));
     }
-    let [_, by_the_killed] = &run.left;
+    let [_, of_the_killed] = &run.consumers;
     assert!(
-        by_the_killed.load(Relaxed) > 0,
+        of_the_killed.left.load(Relaxed) > 0,
         "the consumer did not notice that its gateway was killed"
     );
     // And what is tested is there to be missed.
@@ -277,7 +269,7 @@ fn email(number: usize) -> String {
 
 /// Sets the status of a writer's own customers, all at once, again and again.
 async fn write(run: &Run, writer: usize) {
-    let client = run.client(writer % 2);
+    let client = client(run.consumers[writer % 2].gateway);
     let mut round = writer;
     while !run.enough.load(Relaxed) {
         let mut calls = JoinSet::new();
@@ -349,43 +341,77 @@ fn on<T>(
     done
 }
 
-/// Follows the feed on one of the gateways, and resumes whenever its stream ends.
-async fn consume(run: &Run, gateway: usize, seen: &Mutex<Seen>) {
-    let mut random = run.random(2_000 + gateway as u64);
-    let mut client = run.client(gateway);
-    // What it resumes from: where it is, or where it was before the last answer.
-    let mut cursors = [String::new(), String::new()];
-    while !run.over.load(Relaxed) {
-        // It does not always know what it has done last.
-        let cursor = cursors[usize::try_from(random.next() % 2).unwrap()].clone();
-        cursors = [cursor.clone(), cursor.clone()];
-        let message = WatchStatusChangesRequest {
-            cursor,
-            only_new: false,
-        };
-        let Ok(stream) = client.watch_status_changes(with(CREDENTIALS, message)).await else {
-            run.left[gateway].fetch_add(1, Relaxed);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let mut stream = stream.into_inner();
-        seen.lock().unwrap().push(Vec::new());
-        // And now and then it leaves by itself.
-        for _ in 0..5 + random.next() % 30 {
-            let Ok(Some(answer)) = stream.message().await else {
-                run.left[gateway].fetch_add(1, Relaxed);
-                break;
+impl Consumer {
+    pub fn new(gateway: SocketAddr, random: Random) -> Self {
+        Self {
+            gateway,
+            random: Mutex::new(random),
+            seen: Mutex::default(),
+            over: AtomicBool::new(false),
+            left: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many different changes it was told of.
+    pub fn distinct(&self) -> usize {
+        let seen = self.seen.lock().unwrap();
+        seen.iter()
+            .flatten()
+            .map(|row| row.position)
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+
+    /// Lets it go, once it has seen so many different changes or has had half a minute for it.
+    pub fn finish(&self, stored: usize) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline && self.distinct() < stored {
+            thread::sleep(Duration::from_millis(100));
+        }
+        self.over.store(true, Relaxed);
+    }
+
+    fn random(&self, of: u64) -> u64 {
+        self.random.lock().unwrap().next() % of
+    }
+
+    /// Follows the feed, and resumes whenever the stream ends.
+    pub async fn consume(&self) {
+        let mut client = client(self.gateway);
+        // What it resumes from: where it is, or where it was before the last answer.
+        let mut cursors = [String::new(), String::new()];
+        while !self.over.load(Relaxed) {
+            // It does not always know what it has done last.
+            let cursor = cursors[usize::try_from(self.random(2)).unwrap()].clone();
+            cursors = [cursor.clone(), cursor.clone()];
+            let message = WatchStatusChangesRequest {
+                cursor,
+                only_new: false,
             };
-            let rows = answer.changes.into_iter().map(|change| Row {
-                position: change.sequence,
-                customer: change.customer_id,
-                version: change.version,
-            });
-            let mut seen = seen.lock().unwrap();
-            seen.last_mut().unwrap().extend(rows);
-            cursors = [answer.cursor, std::mem::take(&mut cursors[0])];
-            if run.over.load(Relaxed) {
-                return;
+            let Ok(stream) = client.watch_status_changes(with(CREDENTIALS, message)).await else {
+                self.left.fetch_add(1, Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            let mut stream = stream.into_inner();
+            self.seen.lock().unwrap().push(Vec::new());
+            // And now and then it leaves by itself.
+            for _ in 0..5 + self.random(30) {
+                let Ok(Some(answer)) = stream.message().await else {
+                    self.left.fetch_add(1, Relaxed);
+                    break;
+                };
+                let rows = answer.changes.into_iter().map(|change| Row {
+                    position: change.sequence,
+                    customer: change.customer_id,
+                    version: change.version,
+                });
+                let mut seen = self.seen.lock().unwrap();
+                seen.last_mut().unwrap().extend(rows);
+                cursors = [answer.cursor, std::mem::take(&mut cursors[0])];
+                if self.over.load(Relaxed) {
+                    return;
+                }
             }
         }
     }
@@ -412,7 +438,7 @@ fn consume_by_number(run: &Run) -> BTreeSet<i64> {
 }
 
 /// All that was committed.
-fn stored(database: &Database) -> BTreeSet<Row> {
+pub fn stored(database: &Database) -> BTreeSet<Row> {
     let rows: Vec<Row> = database.session().rows(
         "SELECT h.position, c.public_id AS customer, h.version
          FROM status_changes h JOIN customers c ON c.id = h.customer_id",

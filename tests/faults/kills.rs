@@ -10,7 +10,7 @@ use diesel::{QueryableByName, sql_types::BigInt};
 use crate::{
     faults::{
         Random, either,
-        ledger::{Attempt, Fate, Sent, Stored, history, verify},
+        ledger::{Attempt, Fate, Sent, Stored, finds_a_loss, history, verify},
         load::{CLIENTS, Client, create_account, email, register, see},
         seed, tell,
     },
@@ -84,19 +84,7 @@ fn survive(backend: Backend, kills: usize) {
     assert!(slowest < bound, "{backend}: ready again after {slowest:?} only");
 
     // And the check is one that fails: with the row of an acknowledged change gone from this very database.
-    let (of, lost) = sent
-        .iter()
-        .find_map(|(email, attempts)| {
-            let made = attempts.iter().rfind(|attempt| attempt.fate == Fate::Made)?;
-            Some((email, made))
-        })
-        .unwrap();
-    let lost = &lost.request_id;
-    database
-        .session()
-        .execute(&format!("DELETE FROM status_changes WHERE request_id = '{lost}'"));
-    let fault = verify(&Stored::of(&mut database.session()), &sent).unwrap_err();
-    assert!(fault.starts_with(of.as_str()), "{fault}");
+    finds_a_loss(&mut database.session(), &sent);
 }
 
 /// Starts a gateway, and tells how long it took until it was ready.

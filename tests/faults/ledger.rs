@@ -138,6 +138,20 @@ fn verify_one<'a>(
     }
 }
 
+/// The check is one that fails: with the row of an acknowledged change gone from this very database.
+pub fn finds_a_loss(session: &mut Session, sent: &Sent) {
+    let (of, lost) = sent
+        .iter()
+        .find_map(|(email, attempts)| {
+            let made = attempts.iter().rfind(|attempt| attempt.fate == Fate::Made)?;
+            Some((email, &made.request_id))
+        })
+        .unwrap();
+    session.execute(&format!("DELETE FROM status_changes WHERE request_id = '{lost}'"));
+    let fault = verify(&Stored::of(session), sent).unwrap_err();
+    assert!(fault.starts_with(of.as_str()), "{fault}");
+}
+
 /// What the check says of a sound database after something was done to it, or to what was sent.
 fn verdict(spoil: impl FnOnce(&mut Stored, &mut Vec<Attempt>)) -> Result<(), String> {
     let attempt = |id: &str, status, fate| Attempt {

@@ -132,7 +132,7 @@ impl Client {
 }
 
 /// What a reply says of a change.
-fn fate(reply: &Reply) -> Fate {
+pub fn fate(reply: &Reply) -> Fate {
     match (reply.status, reply.header("x-error-reason")) {
         (200, _) => Fate::Made,
         (_, Some("UNAVAILABLE" | "OVERLOADED")) => Fate::Refused,

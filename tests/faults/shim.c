@@ -134,6 +134,9 @@ static uint8_t classify(const char *path, char *whole) {
     if (ends(name, "-journal")) return JOURNAL;
     if (ends(name, "-shm")) return SHARED;
     if (ends(name, ".db")) return MAIN;
+    /* PostgreSQL's. */
+    if (strstr(whole, "/pg_wal/")) return WAL;
+    if (strstr(whole, "/base/")) return MAIN;
     return OTHER;
 }
 

@@ -3,7 +3,7 @@
 //! It is a library of C (`shim.c`), since the crates have no unsafe code, and is compiled with `cc` when it is first needed.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io::Write,
     ops::Range,
@@ -54,8 +54,9 @@ pub mod call {
 
 /// Kinds of files, as sets: `enum file` of the shim.
 pub mod file {
-    /// The database itself, whose name ends with `.db`.
+    /// The database itself: what ends with `.db`, or is in PostgreSQL's folder `base`.
     pub const MAIN: u8 = 1;
+    /// What ends with `-wal`, or is in PostgreSQL's folder `pg_wal`.
     pub const WAL: u8 = 2;
     pub const JOURNAL: u8 = 4;
     pub const FOLDER: u8 = 8;
@@ -125,14 +126,25 @@ impl Shim {
 
     /// A command that runs under the shim.
     pub fn under(&self, mut command: Command) -> Command {
+        command.envs(self.environment(library()));
         command
-            .env("LD_PRELOAD", library())
-            .env("SHIM_DIR", &self.folder)
-            .env("SHIM_CONTROL", &self.control_path);
-        if let Some(log) = &self.log {
-            command.env("SHIM_LOG", log);
-        }
-        command
+    }
+
+    /// What a process must have in its environment to run under the shim, for one that another program starts. `library` is a
+    /// copy of it that the process may read.
+    pub fn environment(&self, library: &Path) -> Vec<(&'static str, OsString)> {
+        let mut all = vec![
+            ("LD_PRELOAD", library.into()),
+            ("SHIM_DIR", self.folder.clone().into()),
+            ("SHIM_CONTROL", self.control_path.clone().into()),
+        ];
+        all.extend(self.log.clone().map(|log| ("SHIM_LOG", log.into())));
+        all
+    }
+
+    /// Puts a copy of the library where it is asked for.
+    pub fn copy_library(to: &Path) {
+        fs::copy(library(), to).unwrap();
     }
 
     fn read(&self, at: u64) -> u64 {

@@ -1,10 +1,12 @@
 //! Connections to PostgreSQL that are lost at the worst moment: it is found out what became of the write, which is made
 //! once.
 
+use std::time::{Duration, Instant};
+
 use store::{Change, Condition, Error, Status, Store};
 
 use super::{Bench, block_on, key, location, new_customer, origin, soon};
-use crate::support::{Backend, Cluster, Database, Durability, Loss, Proxy};
+use crate::support::{Backend, Cluster, Database, Durability, Loss, Proxy, eventually};
 
 const EMAIL: &str = "lost@example.com";
 
@@ -180,6 +182,40 @@ fn what_is_lost_again_while_it_is_looked_up_is_not_taken_for_made() {
             let left = store.customer(bench.shop, key(&email), soon()).await;
             assert!(matches!(left, Err(Error::CustomerNotFound)), "{loss:?}: {left:?}");
         }
+    });
+}
+
+#[test]
+fn what_was_given_up_is_not_made_after_what_came_later() {
+    block_on(async {
+        let (bench, store, proxy) = bench().await;
+        store
+            .set_status(change(&bench, Status::Pass, "first"), soon())
+            .await
+            .unwrap();
+        // It comes to the server late, and nobody can be asked what became of it while its caller waits.
+        proxy.lose(Loss::Late, b"given-up");
+        proxy.refuse(true);
+        let short = Instant::now() + Duration::from_millis(500);
+        let answer = store.set_status(change(&bench, Status::Fail, "given-up"), short).await;
+        assert!(matches!(answer, Err(Error::Unknown(_))), "{answer:?}");
+        assert_eq!(proxy.losses(), 1);
+        proxy.refuse(false);
+        store
+            .set_status(change(&bench, Status::Pending, "later"), soon())
+            .await
+            .unwrap();
+
+        let sessions = "(SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())";
+        let mut session = bench.database.session();
+        let before = session.number(sessions);
+        proxy.release();
+        eventually(
+            "the server has seen what is late, and the end of its connection",
+            || session.number(sessions) < before,
+        );
+        assert_eq!(requests(&bench).await, ["first", "later"]);
+        assert_eq!(bench.customer(EMAIL).await.status, Status::Pending);
     });
 }
 

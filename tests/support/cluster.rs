@@ -1,6 +1,7 @@
 //! A PostgreSQL server that lives as long as the process that started it.
 
 use std::{
+    ffi::OsString,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-use super::tls::Identity;
+use super::{eventually, tls::Identity};
 
 /// Whether the server waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,21 @@ pub struct Cluster {
     bin: PathBuf,
     dir: PathBuf,
     durability: Durability,
+    /// What the server's environment has besides ours, from its next start on.
+    environment: Vec<(&'static str, OsString)>,
     databases: AtomicU32,
     _watchdog: Child,
+}
+
+/// How a server goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fall {
+    /// In order, ending all sessions.
+    Fast,
+    /// As in a crash of the server, which then recovers when it starts.
+    Immediate,
+    /// Every process of it killed, at the same moment.
+    Killed,
 }
 
 impl Cluster {
@@ -70,6 +84,11 @@ impl Cluster {
 
     /// Starts a standby of this server, which takes no writes until it is promoted.
     pub fn standby(&self) -> Self {
+        self.standby_through(self.port)
+    }
+
+    /// The same, which reaches this server by another port.
+    pub fn standby_through(&self, port: u16) -> Self {
         let dir = folder();
         run(as_postgres(&self.bin.join("pg_basebackup"))
             .args([
@@ -84,7 +103,7 @@ impl Cluster {
                 "fast",
                 "-p",
             ])
-            .arg(self.port.to_string())
+            .arg(port.to_string())
             .arg("-D")
             .arg(dir.join("data")));
         Self::launch(self.bin.clone(), dir, self.durability)
@@ -107,7 +126,7 @@ impl Cluster {
                     .unwrap()
                     .port()
             })
-            .find(|port| launch(&bin, &dir, *port, durability))
+            .find(|port| launch(&bin, &dir, *port, durability, &[]))
             .unwrap_or_else(|| panic!("PostgreSQL did not start: {}", log(&dir)));
         let script = r#"cat >/dev/null; "$1" stop -s -m immediate -D "$2/data"; rm -rf "$2""#;
         let watchdog = as_postgres(Path::new("sh"))
@@ -124,6 +143,7 @@ impl Cluster {
             bin,
             dir,
             durability,
+            environment: Vec::new(),
             databases: AtomicU32::new(0),
             _watchdog: watchdog,
         }
@@ -161,15 +181,93 @@ impl Cluster {
         Command::new(self.bin.join(name))
     }
 
+    /// The folder of the server's data.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// A new file beside the server's data, which the server may write.
+    pub fn file_of_its_own(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        std::fs::write(&path, []).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&path));
+        }
+        path
+    }
+
+    /// Starts the server again with more in its environment.
+    pub fn restart_with(&mut self, environment: Vec<(&'static str, OsString)>) {
+        self.environment = environment;
+        self.fall(Fall::Fast).end();
+    }
+
+    /// Starts the server again if it has ended by itself.
+    pub fn revive(&self) {
+        let status = as_postgres(&self.bin.join("pg_ctl"))
+            .args(["status", "-s", "-D"])
+            .arg(self.data())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        if !status.success() {
+            launch(&self.bin, &self.dir, self.port, self.durability, &self.environment);
+        }
+    }
+
+    /// What the server has said.
+    pub fn log(&self) -> String {
+        log(&self.dir)
+    }
+
     /// Stops the server as a crash would, for as long as the outage is kept.
     pub fn stop(&self) -> Outage<'_> {
-        run(as_postgres(&self.bin.join("pg_ctl"))
-            .args(["stop", "-w", "-s", "-m", "immediate", "-D"])
-            .arg(self.dir.join("data")));
+        self.fall(Fall::Immediate)
+    }
+
+    /// Brings the server down, for as long as the outage is kept.
+    pub fn fall(&self, how: Fall) -> Outage<'_> {
+        let stop = |mode: &str| {
+            run(as_postgres(&self.bin.join("pg_ctl"))
+                .args(["stop", "-w", "-s", "-m", mode, "-D"])
+                .arg(self.data()));
+        };
+        match how {
+            Fall::Fast => stop("fast"),
+            Fall::Immediate => stop("immediate"),
+            Fall::Killed => self.kill(),
+        }
         let port = TcpSocket::new_v4().unwrap();
         port.set_reuseaddr(true).unwrap();
         port.bind((Ipv4Addr::LOCALHOST, self.port).into()).unwrap();
         Outage { cluster: self, port }
+    }
+
+    /// Kills every process of the server.
+    fn kill(&self) {
+        let lock = self.data().join("postmaster.pid");
+        let text = std::fs::read_to_string(&lock).unwrap();
+        let postmaster = text.lines().next().unwrap();
+        // It starts no more while its children are counted.
+        run(Command::new("kill").args(["-s", "STOP", postmaster]));
+        let mut all = children(postmaster);
+        all.push(postmaster.to_owned());
+        // One may have ended by itself meanwhile.
+        Command::new("kill")
+            .args(["-s", "KILL"])
+            .args(&all)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        eventually("every process of the server is dead", || {
+            all.iter().all(|pid| {
+                let state = state(pid);
+                state.is_empty() || state.starts_with('Z')
+            })
+        });
+        // One that nobody has waited for still has its number: the next server would take it for alive.
+        std::fs::remove_file(lock).unwrap();
+        std::fs::remove_file(self.dir.join(format!(".s.PGSQL.{}.lock", self.port))).unwrap();
     }
 }
 
@@ -186,11 +284,34 @@ impl Outage<'_> {
         let Self { cluster, port } = self;
         drop(port);
         assert!(
-            launch(&cluster.bin, &cluster.dir, cluster.port, cluster.durability),
+            launch(
+                &cluster.bin,
+                &cluster.dir,
+                cluster.port,
+                cluster.durability,
+                &cluster.environment
+            ),
             "PostgreSQL did not start again: {}",
             log(&cluster.dir)
         );
     }
+}
+
+/// The state of a process, as a letter, and then its parent; empty when there is none.
+fn state(pid: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .map(|(_, rest)| rest.to_owned())
+        .unwrap_or_default()
+}
+
+/// The processes that a process has started.
+fn children(parent: &str) -> Vec<String> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|pid| state(pid).split(' ').nth(1) == Some(parent))
+        .collect()
 }
 
 /// A folder of a server's own.
@@ -215,7 +336,7 @@ fn initialize(bin: &Path, dir: &Path) {
 }
 
 /// Starts a server on its folder, and tells whether it is ready.
-fn launch(bin: &Path, dir: &Path, port: u16, durability: Durability) -> bool {
+fn launch(bin: &Path, dir: &Path, port: u16, durability: Durability, environment: &[(&'static str, OsString)]) -> bool {
     let fsync = if durability == Durability::Full { "on" } else { "off" };
     let options = format!(
         "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=300 \
@@ -228,6 +349,7 @@ fn launch(bin: &Path, dir: &Path, port: u16, durability: Durability) -> bool {
         .arg("-l")
         .arg(dir.join("log"))
         .args(["-o", &options])
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .status()
         .unwrap()

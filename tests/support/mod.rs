@@ -9,17 +9,19 @@ mod golden;
 mod http;
 pub mod memory;
 mod proxy;
+mod random;
 mod seed;
 mod session;
 pub mod tls;
 
 pub use browser::Browser;
-pub use cluster::{Cluster, Durability};
+pub use cluster::{Cluster, Durability, Fall};
 pub use faults::Ground;
 pub use gateway::{Gateway, Output, dcams, program, run};
 pub use golden::golden;
 pub use http::{Connection, Reply, post};
 pub use proxy::{Loss, Proxy};
+pub use random::Random;
 pub use session::Session;
 
 use std::{

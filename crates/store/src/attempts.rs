@@ -11,7 +11,7 @@ use std::{
 };
 
 use diesel::{
-    Connection, ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection, connection::SimpleConnection,
+    Connection, ExpressionMethods, PgConnection, RunQueryDsl, SqliteConnection, connection::SimpleConnection,
 };
 use uuid::Uuid;
 
@@ -60,18 +60,18 @@ impl Attempt {
     }
 
     /// Finds out what became of the transaction.
+    ///
+    /// This always writes: a row that is there is written once more, as it is. So the answer comes after a commit, which waits
+    /// for a synchronous standby where there is one. A server that crashed while it waited for its standby has recovered what
+    /// the standby may not have; to say of that that it was committed, and then to lose the server, would lose it.
     pub(crate) fn fate(&self, connection: &mut PgConnection) -> Result<Fate> {
-        let added = diesel::insert_into(dsl::attempts)
+        let (xid, lost) = diesel::insert_into(dsl::attempts)
             .values((dsl::id.eq(&self.0), dsl::lost.eq(true)))
-            .on_conflict_do_nothing()
-            .execute(connection)?;
-        if added > 0 {
-            return Ok(Fate::Lost);
-        }
-        let (xid, lost) = dsl::attempts
-            .filter(dsl::id.eq(&self.0))
-            .select((dsl::xid, dsl::lost))
-            .first(connection)?;
+            .on_conflict(dsl::id)
+            .do_update()
+            .set(dsl::lost.eq(dsl::lost))
+            .returning((dsl::xid, dsl::lost))
+            .get_result(connection)?;
         // The row may be that of an earlier look, whose answer was lost as well.
         Ok(match lost {
             true => Fate::Lost,

@@ -27,12 +27,18 @@ use crate::{
 /// How long a connection may be idle without being asked for a sign of life before it is used.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// How long a transaction may wait for its next statement. When the network has parted them, the server holds the locks of a
+/// transaction until then, and the next connection waits for those.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// A connection that writes.
 pub(super) struct Applier {
     connector: Connector,
     url: String,
     connection: Kept<PgConnection>,
     sealing: Sealing,
+    /// The last one, until its outcome is known or nobody waits for that any more. Then no connection is used before this
+    /// is settled: it may still be on its way to the server, and must not be made after what comes later.
     lost: Option<Lost>,
     /// When the connection was last used.
     used: Instant,
@@ -58,13 +64,25 @@ impl Applier {
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
+        let given_up = self.lost.take();
+        if given_up.is_some() {
+            self.connection = Kept(None);
+        }
+        let mut is_settled = false;
         let open = || {
             let mut connection = self.connector.connect_postgres(&self.url)?;
+            if let Some(lost) = &given_up {
+                lost.attempt.fate(&mut connection)?;
+            }
+            is_settled = true;
             // It may be another server than the last one.
             feed::settle_epoch_on(&mut connection)?;
             // The plan is kept for the life of the connection, and may be made while the tables are still small.
-            connection
-                .batch_execute("SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")?;
+            connection.batch_execute(&format!(
+                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+                 SET idle_in_transaction_session_timeout = {}",
+                PAUSE.as_millis()
+            ))?;
             Ok(connection)
         };
         // A connection that died while nobody used it would leave open what became of the next batch.
@@ -73,6 +91,9 @@ impl Applier {
         }
         let result = self.connection.run(open, work);
         self.used = Instant::now();
+        if !is_settled {
+            self.lost = given_up;
+        }
         result
     }
 }
