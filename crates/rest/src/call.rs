@@ -6,23 +6,43 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
-use proto::{
-    AUTHENTICATED, Budget, Client, ClientAddress, FACE, FORWARDED_FOR, Hold, Near, REQUEST_ID, Reason, Refusal,
-    v1::GetStatusRequest,
-};
+use proto::{AUTHENTICATED, Budget, Client, ClientAddress, Hold, Near, Reason, Refusal, v1::GetStatusRequest};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
-use crate::{rejection::Rejection, request_id::RequestId};
+use crate::{
+    rejection::Rejection,
+    request_id::{REQUEST_ID, RequestId},
+};
 
 /// How much longer than the deadline it was told the service has: its own answer to a passed deadline is the better one.
 const GRACE: Duration = Duration::from_millis(250);
+
+// Made once, and not for each call.
+const FACE: HeaderName = HeaderName::from_static(proto::FACE);
+const FORWARDED_FOR: HeaderName = HeaderName::from_static(proto::FORWARDED_FOR);
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// How long a service may take.
+pub(crate) struct Limit {
+    time: Duration,
+    /// The same, as calls have it in their headers.
+    header: Option<HeaderValue>,
+}
+
+impl From<Duration> for Limit {
+    fn from(time: Duration) -> Self {
+        let mut example = Request::new(());
+        example.set_timeout(time);
+        let header = example.into_parts().0.into_headers().remove(TIMEOUT);
+        Self { time, header }
+    }
+}
 
 /// All that one legacy request brings to the call it becomes.
 pub(crate) struct Call<'a> {
     /// The gRPC face.
     pub(crate) client: &'a Client,
-    /// How long the service may take.
-    pub(crate) timeout: Duration,
+    pub(crate) limit: &'a Limit,
     /// The value of `authorization`.
     pub(crate) credentials: HeaderValue,
     /// The name of the request.
@@ -50,8 +70,8 @@ impl Call<'_> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.extend(self.trace.clone());
         headers.insert(AUTHORIZATION, self.credentials.clone());
-        headers.insert(HeaderName::from_static(REQUEST_ID), self.request_id.header());
-        headers.insert(HeaderName::from_static(FACE), HeaderValue::from_static("rest"));
+        headers.insert(REQUEST_ID, self.request_id.header());
+        headers.insert(FACE, HeaderValue::from_static("rest"));
 
         let mut extensions = Extensions::new();
         extensions.insert(Near);
@@ -59,16 +79,17 @@ impl Call<'_> {
             extensions.insert(address);
             // An address is always a header value; the type does not know.
             if let Ok(value) = HeaderValue::try_from(address.0.to_string()) {
-                headers.insert(HeaderName::from_static(FORWARDED_FOR), value);
+                headers.insert(FORWARDED_FOR, value);
             }
         }
         if let Some(hold) = &self.hold {
             extensions.insert(hold.clone());
         }
 
-        let mut request = Request::from_parts(MetadataMap::from_headers(headers), extensions, message);
-        request.set_timeout(self.timeout);
-        request
+        if let Some(limit) = &self.limit.header {
+            headers.insert(TIMEOUT, limit.clone());
+        }
+        Request::from_parts(MetadataMap::from_headers(headers), extensions, message)
     }
 
     /// Waits for `answer`, but not for ever.
@@ -76,7 +97,7 @@ impl Call<'_> {
         &self,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Rejection> {
-        let Ok(answer) = tokio::time::timeout(self.timeout + GRACE, answer).await else {
+        let Ok(answer) = tokio::time::timeout(self.limit.time + GRACE, answer).await else {
             return Err(Reason::DeadlineExceeded.into());
         };
         let metadata = match &answer {
@@ -89,22 +110,18 @@ impl Call<'_> {
         Ok(answer?)
     }
 
-    /// Lets a translated request pass. A refusal is handed out only once the credentials hold, so that nobody learns
+    /// Why a request that could not be translated is refused. That is said only once the credentials hold, so that nobody learns
     /// from it what an account could do.
     ///
     /// This face cannot judge credentials. So it asks for the status of nobody: that comes to nothing but `MISSING_INPUT`,
     /// and only after the credentials were found to hold, and costs no look-up. Any other answer (bad credentials,
     /// throttled, unavailable) would have come to a sound request as well, and is the reply.
-    pub(crate) async fn admit<T>(&self, translated: Result<T, Refusal>) -> Result<T, Rejection> {
-        let refusal = match translated {
-            Ok(message) => return Ok(message),
-            Err(refusal) => refusal,
-        };
+    pub(crate) async fn refuse(&self, refusal: Refusal) -> Rejection {
         let nobody = GetStatusRequest::default();
         match self.in_time(self.client().get_status(self.request(nobody))).await {
-            Ok(_) => Err(Rejection::nonsense()),
-            Err(rejection) if rejection.reason() == Reason::MissingInput => Err(refusal.into()),
-            Err(rejection) => Err(rejection),
+            Ok(_) => Rejection::nonsense(),
+            Err(rejection) if rejection.reason() == Reason::MissingInput => refusal.into(),
+            Err(rejection) => rejection,
         }
     }
 }

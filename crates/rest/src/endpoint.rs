@@ -14,7 +14,7 @@ use proto::{Budget, Client, ClientAddress, Gate, Hold, Reason, Refusal};
 use crate::{
     Settings,
     body::{self, Sent},
-    call::Call,
+    call::{Call, Limit},
     legacy::LegacyRequest,
     record::{Record, Records},
     rejection::Rejection,
@@ -38,6 +38,7 @@ pub(crate) struct Facade {
     client: Client,
     gate: Gate,
     settings: Settings,
+    limit: Limit,
     budget: Budget,
     records: Arc<Records>,
 }
@@ -56,6 +57,7 @@ impl Facade {
         Self {
             client,
             gate,
+            limit: settings.handler_timeout.into(),
             settings,
             budget,
             records: Arc::new(records),
@@ -100,7 +102,7 @@ impl Facade {
         }
         let call = Call {
             client: &self.client,
-            timeout: self.settings.handler_timeout,
+            limit: &self.limit,
             credentials: asked.credentials,
             request_id: &record.id,
             trace: record.span.headers(&head.headers),

@@ -6,13 +6,17 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue,
+    HeaderValue,
     header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
 };
 use proto::Hold;
 use serde::Serialize;
 
-use crate::{document_body::DocumentBody, rejection::Rejection, request_id::RequestId};
+use crate::{
+    document_body::DocumentBody,
+    rejection::Rejection,
+    request_id::{REQUEST_ID, RequestId},
+};
 
 /// The body of a reply, and what names the state of the customer in it.
 pub(crate) struct Reply {
@@ -47,8 +51,13 @@ impl Reply {
     }
 }
 
+/// Room for the reply about most customers.
+const USUAL: usize = 512;
+
 fn text(body: &impl Serialize) -> Result<Vec<u8>, Rejection> {
-    serde_json::to_vec(body).map_err(|_| Rejection::nonsense())
+    let mut text = Vec::with_capacity(USUAL);
+    serde_json::to_writer(&mut text, body).map_err(|_| Rejection::nonsense())?;
+    Ok(text)
 }
 
 impl From<Body> for Reply {
@@ -76,6 +85,6 @@ pub(crate) fn finish(answer: Result<Reply, Rejection>, request_id: &RequestId) -
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static(proto::REQUEST_ID), request_id.header());
+    headers.insert(REQUEST_ID, request_id.header());
     response
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header that names a request, here and to the service.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static(proto::REQUEST_ID);
 
 /// The name of a request, in replies, logs and the history.
 pub(crate) struct RequestId(HeaderValue);
@@ -10,7 +13,7 @@ pub(crate) struct RequestId(HeaderValue);
 impl RequestId {
     /// The name that `headers` give, or a new one.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get(proto::REQUEST_ID).and_then(|value| value.to_str().ok());
+        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         // Letters, digits and a few signs are always a header value; the type does not know.
         Self(HeaderValue::try_from(proto::request_id(given)).unwrap_or(HeaderValue::from_static("unknown")))
     }

@@ -62,10 +62,15 @@ pub(crate) fn take_apart(request: &LegacyRequest<'_>, terms: &Terms, needed: &Ne
 
 /// Calls the service with its question, or hands out why there is none.
 pub(crate) async fn serve(call: &Call<'_>, question: Result<Question, Refusal>) -> Result<Reply, Rejection> {
-    match call.admit(question).await? {
+    let question = match question {
+        Ok(question) => question,
+        Err(refusal) => return Err(Box::pin(call.refuse(refusal)).await),
+    };
+    match question {
         Question::UpdateStatus(message) => update_status::serve(call, message).await,
         Question::GetStatus(message) => get_status::serve(call, message).await,
-        Question::CreateOrUpdateCustomer(message) => create_or_update_customer::serve(call, *message).await,
+        // Boxed, as every request has room for the largest call that it could become, and this one is twice the others.
+        Question::CreateOrUpdateCustomer(message) => Box::pin(create_or_update_customer::serve(call, *message)).await,
         Question::GetDocumentImages(message) => get_document_images::serve(call, message).await,
     }
 }
