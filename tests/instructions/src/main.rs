@@ -3,34 +3,24 @@
 //! Without `grpc` and `store`: a build of those, with SQLite and OpenSSL, takes longer than CI has for this.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use std::{
-    env,
-    net::{IpAddr, Ipv4Addr},
-};
+mod service;
+
+use std::env;
 
 use axum::{Router, body::Body};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use credentials::{Account, Credentials, Settings};
 use http::{Request, Response, header::HeaderMap};
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use proto::{
-    Client, Reason,
-    v1::{
-        CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, Customer, EraseCustomerRequest,
-        EraseCustomerResponse, GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusAtRequest,
-        GetStatusAtResponse, GetStatusRequest, GetStatusResponse, ListStatusChangesRequest, ListStatusChangesResponse,
-        UpdateStatusRequest, UpdateStatusResponse, WatchStatusChangesRequest, WatchStatusChangesResponse,
-        storage_service_server::{StorageService, StorageServiceServer},
-    },
+    Client,
+    v1::{Customer, UpdateStatusResponse, storage_service_server::StorageServiceServer},
 };
-use secrecy::SecretString;
-use tonic::{Status, codegen::BoxStream};
+use service::Service;
+use tonic::Status;
 use tower::{ServiceExt, service_fn};
 
 const USER: &str = "USERNAME";
 const PASSWORD: &str = "PASSWORD";
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn main() {
     let mut arguments = env::args().skip(1);
@@ -72,21 +62,7 @@ async fn ask(facade: &Router) {
 }
 
 fn john() -> Customer {
-    Customer {
-        email: "test@veratad.com".to_owned(),
-        first_name: "John".to_owned(),
-        last_name: "Smith".to_owned(),
-        address: "123 Main St".to_owned(),
-        city: "Stratford".to_owned(),
-        state: "CT".to_owned(),
-        zip: "06614".to_owned(),
-        date_of_birth: "19700101".to_owned(),
-        phone: "2015106000".to_owned(),
-        reference: "888888812".to_owned(),
-        status: proto::v1::Status::Pass.into(),
-        etag: "0123abcd-7".to_owned(),
-        ..Customer::default()
-    }
+    service::john("test@veratad.com", "888888812")
 }
 
 /// A service that is bytes: what is counted is the facade, and its client.
@@ -109,53 +85,7 @@ fn canned() -> Client {
 
 /// The generated server in this process, before a service that looks only whether the credentials hold.
 async fn served() -> Client {
-    let credentials = Credentials::new(Settings::default());
-    let password = SecretString::from(PASSWORD);
-    let account = Account {
-        id: 1,
-        version: 1,
-        hash: credentials::hash(&password).unwrap(),
-        enabled: true,
-    };
-    credentials.verify(USER, &password, HERE, Some(account)).await.unwrap();
-    proto::client(StorageServiceServer::new(Service(credentials)))
-}
-
-struct Service(Credentials);
-
-type Answer<T> = Result<tonic::Response<T>, Status>;
-
-/// What no request here asks for.
-macro_rules! unused {
-    ($($name:ident: $request:ty => $response:ty),* $(,)?) => {
-        #[tonic::async_trait]
-        impl StorageService for Service {
-            type WatchStatusChangesStream = BoxStream<WatchStatusChangesResponse>;
-
-            async fn update_status(&self, request: tonic::Request<UpdateStatusRequest>) -> Answer<UpdateStatusResponse> {
-                let header = request.metadata().get("authorization").expect("there are credentials").as_bytes();
-                let decoded = BASE64_STANDARD.decode(&header["Basic ".len()..]).unwrap();
-                let decoded = String::from_utf8(decoded).unwrap();
-                let (user, password) = decoded.split_once(':').unwrap();
-                match self.0.remembered(user, &SecretString::from(password), HERE) {
-                    Ok(Some(_)) => Ok(UpdateStatusResponse { customer: Some(john()) }.into()),
-                    _ => Err(Reason::BadCredentials.into()),
-                }
-            }
-
-            $(async fn $name(&self, _: tonic::Request<$request>) -> Answer<$response> {
-                Err(Reason::Internal.into())
-            })*
-        }
-    };
-}
-
-unused! {
-    get_status: GetStatusRequest => GetStatusResponse,
-    create_or_update_customer: CreateOrUpdateCustomerRequest => CreateOrUpdateCustomerResponse,
-    get_document_images: GetDocumentImagesRequest => GetDocumentImagesResponse,
-    erase_customer: EraseCustomerRequest => EraseCustomerResponse,
-    list_status_changes: ListStatusChangesRequest => ListStatusChangesResponse,
-    get_status_at: GetStatusAtRequest => GetStatusAtResponse,
-    watch_status_changes: WatchStatusChangesRequest => Self::WatchStatusChangesStream,
+    proto::client(StorageServiceServer::new(
+        Service::guarded(john(), USER, PASSWORD).await,
+    ))
 }
