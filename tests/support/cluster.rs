@@ -177,7 +177,7 @@ impl Cluster {
     }
 
     /// A program of PostgreSQL's, such as `psql`.
-    fn program(&self, name: &str) -> Command {
+    pub fn program(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
 
@@ -243,15 +243,26 @@ impl Cluster {
         Outage { cluster: self, port }
     }
 
-    /// Kills every process of the server.
-    fn kill(&self) {
-        let lock = self.data().join("postmaster.pid");
-        let text = std::fs::read_to_string(&lock).unwrap();
+    /// The processes of the server.
+    pub fn pids(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.lock()).unwrap();
         let postmaster = text.lines().next().unwrap();
-        // It starts no more while its children are counted.
-        run(Command::new("kill").args(["-s", "STOP", postmaster]));
         let mut all = children(postmaster);
         all.push(postmaster.to_owned());
+        all
+    }
+
+    /// The file that says which process it is.
+    fn lock(&self) -> PathBuf {
+        self.data().join("postmaster.pid")
+    }
+
+    /// Kills every process of the server.
+    fn kill(&self) {
+        // It starts no more while its children are counted.
+        let postmaster = self.pids().pop().unwrap();
+        run(Command::new("kill").args(["-s", "STOP", &postmaster]));
+        let all = self.pids();
         // One may have ended by itself meanwhile.
         Command::new("kill")
             .args(["-s", "KILL"])
@@ -266,7 +277,7 @@ impl Cluster {
             })
         });
         // One that nobody has waited for still has its number: the next server would take it for alive.
-        std::fs::remove_file(lock).unwrap();
+        std::fs::remove_file(self.lock()).unwrap();
         std::fs::remove_file(self.dir.join(format!(".s.PGSQL.{}.lock", self.port))).unwrap();
     }
 }

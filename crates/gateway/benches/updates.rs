@@ -11,16 +11,15 @@
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod support;
 
+#[allow(dead_code, unused_imports)]
 mod load;
 
 use std::{
     fmt::Write as _,
-    fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
-use load::{Client, Round, csv, load};
+use load::{Asks, Client, Face, Rounds, Target, csv, median, memory_mib, write_between};
 use support::{
     Backend, Cluster, Database, Durability, Gateway, dcams,
     gateway::{BUILT, dcams_of, program_at},
@@ -36,10 +35,6 @@ const ROUNDS: usize = 3;
 const EACH: &[&str] = &["--write-batch", "1", "--queue-wait", "1m"];
 const EACH_ON_EIGHT: &[&str] = &["--write-batch", "1", "--queue-wait", "1m", "--writers", "8"];
 
-/// What stands in BENCHMARKS.md around what is written there by this.
-const BEGIN: &str = "<!-- made by the benchmark: begin -->\n";
-const END: &str = "<!-- made by the benchmark: end -->\n";
-
 /// What is measured: a name, a store, and how the program writes to it.
 struct Subject {
     name: &'static str,
@@ -47,7 +42,7 @@ struct Subject {
     program: String,
     database: Database,
     arguments: &'static [&'static str],
-    rounds: Vec<Round>,
+    rounds: Rounds,
     /// They go on in each round, so that every request changes something.
     clients: Vec<Client>,
 }
@@ -108,12 +103,7 @@ fn main() {
     println!("{imports}");
     report += &(feed + &imports);
     if has("--write") {
-        // What people have written stands around it.
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../BENCHMARKS.md");
-        let before = fs::read_to_string(&path).unwrap();
-        let (head, rest) = before.split_once(BEGIN).expect("the mark of its beginning");
-        let (_, foot) = rest.split_once(END).expect("the mark of its end");
-        fs::write(&path, format!("{head}{BEGIN}\n{report}{END}{foot}")).unwrap();
+        write_between("updates", &report);
     }
 }
 
@@ -134,8 +124,8 @@ impl Subject {
             program: program.to_owned(),
             database,
             arguments,
-            rounds: Vec::new(),
-            clients: Client::updating(CONNECTIONS, CUSTOMERS),
+            rounds: Rounds::default(),
+            clients: Client::group(Face::Rest, Asks::Changes, 0..CUSTOMERS, CONNECTIONS),
         }
     }
 
@@ -150,9 +140,10 @@ fn in_turn(subjects: &mut [Subject], seconds: u64) {
     for _ in 0..ROUNDS {
         for subject in &mut *subjects {
             let gateway = subject.start();
-            load(&gateway, &mut subject.clients, Duration::from_secs(1));
-            let round = load(&gateway, &mut subject.clients, Duration::from_secs(seconds));
-            subject.rounds.push(round);
+            let target = Target::of(&gateway);
+            target.load(&mut subject.clients, Duration::from_secs(1));
+            let round = target.load(&mut subject.clients, Duration::from_secs(seconds));
+            subject.rounds.0.push(round);
             gateway.stop();
         }
     }
@@ -193,7 +184,8 @@ fn followed(subject: &mut Subject, seconds: u64) -> Followed {
     };
     for _ in 0..ROUNDS {
         let gateway = subject.start();
-        let mut load = |seconds| load(&gateway, &mut subject.clients, Duration::from_secs(seconds));
+        let target = Target::of(&gateway);
+        let mut load = |seconds| target.load(&mut subject.clients, Duration::from_secs(seconds));
         load(1);
         followed.alone.push(load(seconds).rate);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -267,14 +259,9 @@ fn feed(followed: &[Followed]) -> String {
          | store and writer | requests/s without a stream | with one | | changes | lag p50 ms | p99 ms | most ms |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
-    let median = |rates: &[f64]| {
-        let mut rates = rates.to_vec();
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    };
     for of in followed {
         let lag = |share: f64| of.lags[((of.lags.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-        let (alone, with_stream) = (median(&of.alone), median(&of.with_stream));
+        let (alone, with_stream) = (median(of.alone.clone()), median(of.with_stream.clone()));
         let _ = writeln!(
             text,
             "| {} | {alone:.0} | {with_stream:.0} | {:.0} % | {} | {:.1} | {:.1} | {:.1} |",
@@ -305,7 +292,7 @@ fn report(subjects: &[Subject], seconds: u64) -> String {
             text,
             "- {} reaches **{:.1} times** {}.",
             subjects[group].name,
-            subjects[group].rate() / subjects[alone].rate(),
+            subjects[group].rounds.rate() / subjects[alone].rounds.rate(),
             subjects[alone].name,
         );
     }
@@ -317,45 +304,19 @@ fn report(subjects: &[Subject], seconds: u64) -> String {
 
 /// How much of another's rate one reaches.
 fn share(one: &Subject, other: &Subject) -> String {
-    let share = one.rate() / other.rate() * 100.0;
+    let share = one.rounds.rate() / other.rounds.rate() * 100.0;
     format!("{} reaches **{share:.0} %** of {}.", one.name, other.name)
-}
-
-impl Subject {
-    /// Median, least and most of the rounds.
-    fn median(&self, of: impl Fn(&Round) -> f64) -> (f64, f64, f64) {
-        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        (values[values.len() / 2], values[0], values[values.len() - 1])
-    }
-
-    /// Requests a second.
-    fn rate(&self) -> f64 {
-        self.median(|round| round.rate).0
-    }
 }
 
 /// What each came to.
 fn table(subjects: &[Subject]) -> String {
-    let at = |round: &Round, share: f64| {
-        round.latencies[((round.latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
-    };
     let mut text = String::from(
         "| store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request | the load's |\n\
          |---|---|---|---|---|---|---|\n",
     );
-    for subject in subjects {
-        let (rate, low, high) = subject.median(|round| round.rate);
-        let _ = writeln!(
-            text,
-            "| {} | {rate:.0} ({low:.0} to {high:.0}) | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
-            subject.name,
-            subject.median(|round| at(round, 0.5)).0,
-            subject.median(|round| at(round, 0.99)).0,
-            subject.median(|round| at(round, 0.999)).0,
-            subject.median(|round| round.cpu).0,
-            subject.median(|round| round.own_cpu).0,
-        );
+    for Subject { name, rounds, .. } in subjects {
+        let (rates, latencies, times) = (rounds.rates(), rounds.latencies(), rounds.processor_times());
+        let _ = writeln!(text, "| {name} | {rates} | {latencies} | {times} |");
     }
     text
 }
@@ -385,7 +346,7 @@ fn imports(sizes: &[usize]) -> String {
             let mut peak = 0;
             // What it had at most is known only while it lives.
             while child.try_wait().unwrap().is_none() {
-                peak = peak_mib(child.id()).unwrap_or(peak);
+                peak = memory_mib(child.id(), "VmHWM").unwrap_or(peak);
                 std::thread::sleep(Duration::from_millis(20));
             }
             assert!(child.wait().unwrap().success());
@@ -394,11 +355,4 @@ fn imports(sizes: &[usize]) -> String {
         }
     }
     text
-}
-
-/// The most memory that a process has had; none once it has ended.
-fn peak_mib(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? / 1024)
 }
