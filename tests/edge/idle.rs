@@ -1,6 +1,6 @@
 //! Connections on which nothing happens: many of them cost little.
 
-use std::io::Write;
+use std::{io::Write, net::TcpStream, time::Duration};
 
 use super::http2::{ACK, PING, Raw, SETTINGS, frame};
 use crate::support::{Backend, Connection, Gateway, memory, post};
@@ -97,4 +97,18 @@ fn answer_settings(raw: &mut Raw) {
 fn assert_little(face: &str, growth: u64) {
     eprintln!("{face}: {CONNECTIONS} connections take {} MiB", growth / 1024);
     assert!(growth <= MOST_MIB * 1024, "{face}: {growth} KiB");
+}
+
+#[test]
+fn a_thousand_who_come_at_once_need_not_try_again() {
+    let gateway = Gateway::start(&Backend::Sqlite.database(), &["--demo"]);
+    // It takes none of them meanwhile: they wait where the system keeps them.
+    gateway.signal("STOP");
+    // One that is not kept would try again and again until then.
+    let patience = Duration::from_secs(5);
+    let connections: Result<Vec<_>, _> = (0..1_000)
+        .map(|_| TcpStream::connect_timeout(&gateway.rest, patience))
+        .collect();
+    gateway.signal("CONT");
+    assert_eq!(connections.unwrap().len(), 1_000);
 }

@@ -28,7 +28,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use metrics::Counter;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
@@ -125,18 +125,32 @@ impl Heads {
     }
 }
 
+/// How many connections may wait to be taken; Linux cuts that to `net.core.somaxconn`. Of those that come at once beyond it, the
+/// clients hear nothing, and try again after a second, then after three. A restart brings all clients at once.
+const BACKLOG: u32 = 4_096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A gateway that starts again takes the address though connections of the last one are still ending.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Listener {
     /// Takes an address. `name` is what it is called when it cannot be had.
-    pub(crate) async fn bind(
+    pub(crate) fn bind(
         name: &str,
         address: SocketAddr,
         protocol: Protocol,
         trusted: TrustedProxies,
         limits: Arc<ConnectionLimits>,
     ) -> anyhow::Result<Self> {
-        let socket = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} ({name})"))?;
+        let socket = listen(address).with_context(|| format!("cannot listen on {address} ({name})"))?;
         let listener = name.to_ascii_lowercase();
         let refused = |limit: &'static str| metrics::counter!("dcams_connections_refused_total", "listener" => listener.clone(), "limit" => limit);
         Ok(Self {

@@ -46,8 +46,8 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
 
     let (tasks, stop) = (TaskTracker::new(), Stop::default());
     let door = Door::new(&options, &tasks, &stop)?;
-    let rest = door.face("REST", options.rest_addr, Protocol::Http1).await?;
-    let ops = door.bind("ops", options.ops_addr, Protocol::Http1).await?;
+    let rest = door.face("REST", options.rest_addr, Protocol::Http1)?;
+    let ops = door.bind("ops", options.ops_addr, Protocol::Http1)?;
     let scheme = door.scheme();
     let mut lines = vec![
         format!("REST   {scheme}://{}/v3/stable/api/storage", rest.address()?),
@@ -78,7 +78,7 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
             }
         }
         None => {
-            let grpc = door.face("gRPC", options.grpc_addr, Protocol::Http2).await?;
+            let grpc = door.face("gRPC", options.grpc_addr, Protocol::Http2)?;
             let store = place.open_with(options.migrate, &settings::store(&options))?;
             lines.push(match scheme {
                 "https" => format!("gRPC   https://{}", grpc.address()?),
@@ -219,15 +219,15 @@ impl<'a> Door<'a> {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    async fn bind(&self, name: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Listener> {
-        Listener::bind(name, address, protocol, self.trusted.clone(), Arc::clone(&self.limits)).await
+    fn bind(&self, name: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Listener> {
+        Listener::bind(name, address, protocol, self.trusted.clone(), Arc::clone(&self.limits))
     }
 
     /// The listener of a face, which speaks TLS if there is any.
-    async fn face(&self, name: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Listener> {
+    fn face(&self, name: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Listener> {
         let tls = self.tls.clone();
         let tls = tls.map(|configs| tls::Acceptor::new(configs, protocol, &self.options.tls, name));
-        Ok(self.bind(name, address, protocol).await?.with_tls(tls))
+        Ok(self.bind(name, address, protocol)?.with_tls(tls))
     }
 }
 
