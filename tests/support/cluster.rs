@@ -245,11 +245,16 @@ impl Cluster {
 
     /// The processes of the server.
     pub fn pids(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.lock()).unwrap();
-        let postmaster = text.lines().next().unwrap();
-        let mut all = children(postmaster);
-        all.push(postmaster.to_owned());
+        let postmaster = self.postmaster();
+        let mut all = children(&postmaster);
+        all.push(postmaster);
         all
+    }
+
+    /// The process that starts all others.
+    fn postmaster(&self) -> String {
+        let text = std::fs::read_to_string(self.lock()).unwrap();
+        text.lines().next().unwrap().to_owned()
     }
 
     /// The file that says which process it is.
@@ -260,8 +265,7 @@ impl Cluster {
     /// Kills every process of the server.
     fn kill(&self) {
         // It starts no more while its children are counted.
-        let postmaster = self.pids().pop().unwrap();
-        run(Command::new("kill").args(["-s", "STOP", &postmaster]));
+        run(Command::new("kill").args(["-s", "STOP", &self.postmaster()]));
         let all = self.pids();
         // One may have ended by itself meanwhile.
         Command::new("kill")

@@ -42,6 +42,7 @@ impl From<Duration> for Limit {
 pub(crate) struct Call<'a> {
     /// The gRPC face.
     pub(crate) client: &'a Client,
+    /// How long the service may take.
     pub(crate) limit: &'a Limit,
     /// The value of `authorization`.
     pub(crate) credentials: HeaderValue,

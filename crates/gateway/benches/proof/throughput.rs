@@ -108,14 +108,14 @@ pub(crate) fn measure(cluster: &Cluster, scale: &Scale) -> Throughput {
         alone_on_eight,
         for_pgbench,
     ] = &databases;
-    let serve =
-        |database, arguments: &[&[&str]]| Gateway::start(database, &[arguments.concat(), MANY.to_vec()].concat());
+    let each_on_eight = [EACH, ON_EIGHT].concat();
+    let serve = |database, arguments: &[&str]| Gateway::start(database, &[arguments, MANY].concat());
     let gateways = [
         serve(on_sqlite, &[]),
         serve(on_postgres, &[]),
-        serve(each_sqlite, &[EACH]),
-        serve(each_on_eight_sqlite, &[EACH, ON_EIGHT]),
-        serve(each_postgres, &[EACH, ON_EIGHT]),
+        serve(each_sqlite, EACH),
+        serve(each_on_eight_sqlite, &each_on_eight),
+        serve(each_postgres, &each_on_eight),
     ];
     let [sqlite, postgres, each_sqlite, each_on_eight_sqlite, each_postgres] = gateways.each_ref().map(Target::of);
     let (alone, alone_on_eight) = (Alone::open(alone, 1, SHARE), Alone::open(alone_on_eight, 8, SHARE));
