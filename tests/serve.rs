@@ -88,6 +88,20 @@ fn the_banner_tells_the_ports_that_were_given_for_port_0() {
 }
 
 #[test]
+fn there_are_as_many_worker_threads_as_are_asked_for() {
+    let workers = |flags: &[&str]| {
+        let gateway = Gateway::start(&Backend::Sqlite.database(), flags);
+        let threads = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+        let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+        names.filter(|name| name == "tokio-rt-worker\n").count()
+    };
+    // Threads for what blocks have the same name: some more than that may be there.
+    let many = std::thread::available_parallelism().unwrap().get() + 10;
+    assert!(workers(&["--worker-threads", &many.to_string()]) >= many);
+    assert!((1..many).contains(&workers(&[])));
+}
+
+#[test]
 fn addresses_are_taken_from_the_environment_and_a_flag_wins() {
     let database = Backend::Sqlite.database();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

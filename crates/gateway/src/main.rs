@@ -39,7 +39,7 @@ mod tls;
 mod traces;
 mod webhooks;
 
-use std::{fmt, io::Write, process::ExitCode};
+use std::{fmt, io::Write, num::NonZeroUsize, process::ExitCode};
 
 use anyhow::Context;
 use cli::{Cli, Command};
@@ -72,10 +72,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => Writing::AtOnce,
     };
     let log = telemetry::log(&cli.log, writing);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("no threads to run on")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Serve(options) = &cli.command {
+        runtime.worker_threads(
+            options
+                .worker_threads
+                .map_or_else(serve::worker_threads, NonZeroUsize::get),
+        );
+    }
+    let runtime = runtime.enable_all().build().context("no threads to run on")?;
     runtime.block_on(async {
         match cli.command {
             Command::Serve(options) => serve::run(cli.store, options, log).await,

@@ -3,7 +3,7 @@
 mod settings;
 mod upstream;
 
-use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, bail};
 use credentials::Credentials;
@@ -32,6 +32,12 @@ use crate::{
     traces::Exporting,
     webhooks,
 };
+
+/// How many threads talk with clients when nobody says. The store's threads, of which one writes, need a core as well: with
+/// as many as cores, all of them wait for each other, and a change takes a quarter more of the processor (BENCHMARKS.md).
+pub(crate) fn worker_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
 
 /// Serves until a signal asks to stop.
 pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Log) -> anyhow::Result<()> {

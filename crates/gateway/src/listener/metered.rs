@@ -7,13 +7,13 @@
 
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::coop,
     time::Instant,
 };
 
@@ -25,6 +25,12 @@ const PER_SECOND: u32 = 50;
 /// How many bytes that are sent to the client give a frame back. A client may acknowledge what it gets: with a
 /// WINDOW_UPDATE or two, and a PING to measure the round trip. The answer to a PING is half as long as this.
 const PER_FRAME: usize = 32;
+
+/// How many of them at once are many, as no call needs them.
+const MANY: usize = 16;
+
+/// How many bytes are read at a time from a client that sent many: 30 PINGs.
+const SLICE: usize = 512;
 
 /// What every client sends first.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -41,6 +47,10 @@ pub(super) struct Metered<T> {
     stream: T,
     frames: Frames,
     allowance: Allowance,
+    /// Whether the last read brought many frames that are counted.
+    is_crowded: bool,
+    /// Whether others come first, before the next read.
+    is_to_wait: bool,
     /// It is ours once the client has said hello.
     turn: Turn,
 }
@@ -57,6 +67,9 @@ impl<T> Metered<T> {
                 since: Instant::now(),
                 sent: 0,
             },
+            // Not known yet.
+            is_crowded: true,
+            is_to_wait: false,
             turn,
         }
     }
@@ -147,10 +160,25 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // h2 goes on as long as there is something to read, and answers all of it at once. Who sends many frames that ask for
+        // nothing is read a little at a time, and others have their turn in between.
+        if mem::take(&mut self.is_to_wait) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let mut bytes = buffer.filled().get(before..).unwrap_or_default();
         let this = &mut *self;
+        if this.is_crowded {
+            let mut slice = [0; SLICE];
+            let length = SLICE.min(buffer.remaining());
+            let mut part = ReadBuf::new(&mut slice[..length]);
+            ready!(Pin::new(&mut this.stream).poll_read(context, &mut part))?;
+            buffer.put_slice(part.filled());
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        }
+        let mut bytes = buffer.filled().get(before..).unwrap_or_default();
+        let mut counted = 0;
         while let Some(kind) = this.frames.next(&mut bytes) {
             if matches!(kind, DATA | HEADERS) {
                 continue;
@@ -158,12 +186,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
             if !this.allowance.take() {
                 return Poll::Ready(Err(io::Error::other("too many frames that are no calls")));
             }
-            // h2 goes on as long as there is something to read. Each frame counts as work, so that the next read is put off
-            // in favour of other connections when there were many.
-            if let Poll::Ready(work) = coop::poll_proceed(context) {
-                work.made_progress();
-            }
+            counted += 1;
         }
+        this.is_crowded = counted >= MANY;
+        this.is_to_wait = this.is_crowded;
         if this.frames.is_greeted() {
             this.turn.begin();
         }
@@ -201,6 +227,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     fn frame(kind: u8, length: u8) -> Vec<u8> {
@@ -225,6 +253,37 @@ mod tests {
             }
             assert_eq!(kinds, [4, 4, 1, 0, 0, 6, 99], "{size} bytes at a time");
         }
+    }
+
+    /// What a client sends is the same for h2, however it is read.
+    #[track_caller]
+    fn sizes_of_reads(sent: &[u8]) -> Vec<usize> {
+        let mut metered = Metered::new(sent, usize::MAX, Turn::default());
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut sizes, mut got) = (Vec::new(), Vec::new());
+        while got.len() < sent.len() {
+            let mut space = [0; 4 * SLICE];
+            let mut buffer = ReadBuf::new(&mut space);
+            if let Poll::Ready(read) = Pin::new(&mut metered).poll_read(&mut context, &mut buffer) {
+                read.unwrap();
+            }
+            sizes.push(buffer.filled().len());
+            got.extend_from_slice(buffer.filled());
+        }
+        assert_eq!(got, sent);
+        sizes
+    }
+
+    #[test]
+    fn who_floods_is_read_a_little_at_a_time_and_others_come_in_between() {
+        let pings = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(6, 8).repeat(100)].concat();
+        let sizes = sizes_of_reads(&pings);
+        let rest = pings.len() % SLICE;
+        assert_eq!(sizes, [SLICE, 0, SLICE, 0, SLICE, 0, rest]);
+        // A message goes through as it comes.
+        let message = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(0, 200).repeat(20)].concat();
+        let sizes = sizes_of_reads(&message);
+        assert_eq!(sizes, [SLICE, 4 * SLICE, message.len() - 5 * SLICE]);
     }
 
     #[test]
