@@ -155,13 +155,28 @@ fn main() {
     }
 }
 
+/// The cores, and how many threads the program has for its clients on them.
+fn cores_and_workers() -> (usize, usize) {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    (cores, cores.saturating_sub(1).max(1))
+}
+
+/// What is measured beside the program runs as the program does.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores_and_workers().1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// On what all was measured, and how.
 fn head(cluster: &Cluster, scale: &Scale) -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap();
     let processor = processors
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().unwrap();
+    let (cores, workers) = cores_and_workers();
     let memory = fs::read_to_string("/proc/meminfo").unwrap();
     let memory = memory.lines().next().unwrap().trim_start_matches("MemTotal:").trim();
     let said_by = |command: &mut Command| {
@@ -169,7 +184,7 @@ fn head(cluster: &Cluster, scale: &Scale) -> String {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     format!(
-        "{cores} cores ({}), {memory}, Linux {}; the load and PostgreSQL are on the same cores. {}, {}, {}. SQLite with \
+        "{cores} cores ({}), {memory}, Linux {}; the load and PostgreSQL are on the same cores. Worker threads: {workers}. {}, {}, {}. SQLite with \
          `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit` on. Medians of {ROUNDS} rounds of {:?} in turn \
          (lowest to highest). Every reply was compared with the one that it must be. Made by:\n\n\
          ```\ncargo bench -p dcams-gateway --bench proof -- --write\n```\n",

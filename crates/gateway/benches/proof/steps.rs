@@ -22,6 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::{
     ROUNDS, Scale,
     load::{Client, Exchange, PASSWORD, Rounds, Target, USER, grpc_update, legacy_reply, rest_update},
+    runtime,
     service::{Service, john},
 };
 
@@ -152,10 +153,7 @@ pub(crate) fn serve(name: &str) {
         .map(|(step, _)| *step)
         .find(|step| format!("{step:?}") == name);
     let step = step.expect("a step");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("{}", listener.local_addr().unwrap());

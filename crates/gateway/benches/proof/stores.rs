@@ -13,6 +13,7 @@ use store::{Authority, Change, Email, Face, Migrate, Origin, Principal, Settings
 
 use crate::{
     load::{PASSWORD, Round, USER, csv, processor_time},
+    runtime,
     support::{Backend, Cluster, Database, dcams},
 };
 
@@ -98,10 +99,7 @@ impl Alone {
         let email = |customer| Email::parse(&format!("customer{customer}@example.com")).unwrap();
         Self {
             store: Store::open(&location, Migrate::Check, &settings, None).unwrap(),
-            runtime: tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .unwrap(),
+            runtime: runtime(),
             customers: (0..customers).map(email).collect(),
             changes: Arc::default(),
         }

