@@ -60,7 +60,7 @@ pub(crate) struct Http2Limits {
     /// The most calls on a gRPC connection that were cancelled before they began; with one more it is closed
     #[arg(long, env = "DCAMS_PENDING_RESETS", value_name = "N", default_value = "20", value_parser = to::<10_000>)]
     pub(crate) pending_resets: NonZeroUsize,
-    /// The most frames that a gRPC client may send besides its calls; some come back with each second, and with what is sent to the client
+    /// The most frames that a gRPC client may send besides its calls, a PING counted twice; some come back with each second, and with what is sent to the client
     #[arg(long, env = "DCAMS_CONTROL_FRAMES", value_name = "N", default_value = "500", value_parser = to::<1_000_000>)]
     pub(crate) control_frames: NonZeroUsize,
     /// How long a gRPC connection may be silent before the client is asked for a sign of life

@@ -42,6 +42,9 @@ const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
+/// The type of a frame that costs twice as much as others.
+const PING: u8 = 6;
+
 /// A stream that fails when there are too many frames.
 pub(super) struct Metered<T> {
     stream: T,
@@ -139,17 +142,19 @@ struct Allowance {
 }
 
 impl Allowance {
-    /// Takes one, if there is one.
-    fn take(&mut self) -> bool {
-        if self.left == 0 {
+    /// Takes so many, if they are there.
+    fn take(&mut self, price: usize) -> bool {
+        // Who may send one frame may send one PING.
+        let price = price.min(self.most);
+        if self.left < price {
             let time = self.since.elapsed();
             self.since = Instant::now();
             let back = (time.as_secs_f64() * f64::from(PER_SECOND)) as usize + self.sent / PER_FRAME;
             self.sent = 0;
-            self.left = back.min(self.most);
+            self.left = (self.left + back).min(self.most);
         }
-        let is_there = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        let is_there = self.left >= price;
+        self.left = self.left.saturating_sub(price);
         is_there
     }
 }
@@ -183,7 +188,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
             if matches!(kind, DATA | HEADERS) {
                 continue;
             }
-            if !this.allowance.take() {
+            // A PING is answered, with a write of its own.
+            let price = if kind == PING { 2 } else { 1 };
+            if !this.allowance.take(price) {
                 return Poll::Ready(Err(io::Error::other("too many frames that are no calls")));
             }
             counted += 1;
@@ -309,13 +316,23 @@ mod tests {
             since: Instant::now(),
             sent: 0,
         };
-        assert!(allowance.take() && allowance.take());
-        assert!(!allowance.take());
+        assert!(allowance.take(1) && allowance.take(1));
+        assert!(!allowance.take(1));
         allowance.sent = PER_FRAME;
-        assert!(allowance.take());
-        assert!(!allowance.take());
+        assert!(allowance.take(1));
+        assert!(!allowance.take(1));
         allowance.since -= std::time::Duration::from_secs(60);
-        assert!(allowance.take() && allowance.take(), "after a minute");
-        assert!(!allowance.take(), "and never more than at first");
+        assert!(allowance.take(1) && allowance.take(1), "after a minute");
+        assert!(!allowance.take(1), "and never more than at first");
+        allowance.sent = PER_FRAME;
+        assert!(!allowance.take(2), "one is not enough for a PING");
+        allowance.sent = 3 * PER_FRAME;
+        assert!(allowance.take(2));
+        let mut one = Allowance {
+            most: 1,
+            left: 1,
+            ..allowance
+        };
+        assert!(one.take(2) && !one.take(2), "but it is if there is never more");
     }
 }
