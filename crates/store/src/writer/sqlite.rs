@@ -40,15 +40,6 @@ const WAL_CAP: i32 = 64 * 1_024;
 /// costs as much as one that holds little: this is the most that a table of 8,192 places has pages for.
 const CACHE_KIB: u32 = 10 * 1_024;
 
-/// The same of a database of more than [`LARGE`] bytes, where SQLite does not look: room for the inner pages of the indexes of
-/// some millions of customers.
-const LARGE_CACHE_KIB: u32 = 64 * 1_024;
-
-/// Where SQLite has a page that is never used (<https://www.sqlite.org/fileformat2.html#the_lock_byte_page>). The table is
-/// looked through because a page that is split has that number for a while, which is higher than any that there is, unless
-/// the database reaches beyond it.
-const LARGE: i64 = 1 << 30;
-
 /// How many milliseconds writing pauses at most for a checkpoint. One that meets a long read cannot end before it does,
 /// and the next one tries again.
 const PAUSE: u32 = 100;
@@ -100,12 +91,8 @@ impl Applier {
                 Sealing::Clear => "ON",
                 Sealing::Sealed(_) => "FAST",
             };
-            let cache = match size(&mut connection)? {
-                LARGE.. => LARGE_CACHE_KIB,
-                _ => CACHE_KIB,
-            };
             connection.batch_execute(&format!(
-                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}; PRAGMA cache_size = -{cache}"
+                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}; PRAGMA cache_size = -{CACHE_KIB}"
             ))?;
             Ok(connection)
         };
@@ -289,20 +276,6 @@ struct Checkpointer {
     connector: Connector,
     path: PathBuf,
     gate: Arc<Mutex<()>>,
-}
-
-/// How many bytes a database has.
-fn size(connection: &mut SqliteConnection) -> Result<i64> {
-    #[derive(QueryableByName)]
-    struct Size {
-        #[diesel(sql_type = BigInt)]
-        bytes: i64,
-    }
-
-    let size: Size =
-        diesel::sql_query("SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size")
-            .get_result(connection)?;
-    Ok(size.bytes)
 }
 
 /// What SQLite says of a checkpoint: <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>.
