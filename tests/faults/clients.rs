@@ -85,6 +85,13 @@ impl Face {
                     };
                     return (Fate::Open, 0);
                 };
+                // One that is old is closed behind its reply.
+                if reply.header("connection") == Some("close") {
+                    *self = Self::Rest {
+                        address: *address,
+                        connection: None,
+                    };
+                }
                 let etag = reply.header("etag").unwrap_or_default().trim_matches('"').to_owned();
                 (fate(&reply), revision(&etag))
             }

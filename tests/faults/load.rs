@@ -1,6 +1,10 @@
 //! Clients that change statuses and remember what they were told.
 
-use std::{fmt::Write as _, net::SocketAddr, process::Command};
+use std::{
+    fmt::Write as _,
+    net::{SocketAddr, TcpStream},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 
@@ -75,7 +79,10 @@ pub fn see(gateway: &Gateway, stored: &Stored, context: &str) {
 
 /// One client, which changes the status of its customers in turn.
 pub struct Client {
+    rest: SocketAddr,
     connection: Connection,
+    /// Whether the gateway closed it behind its last reply, as it does with one that is old.
+    is_closed: bool,
     name: String,
     customers: Vec<(String, Option<i32>)>,
     number: usize,
@@ -92,7 +99,9 @@ impl Client {
     /// `round` and the number of the client must be those of no other: they name its requests.
     pub fn new(rest: SocketAddr, round: usize, client: usize) -> Self {
         Self {
+            rest,
             connection: Connection::open(rest),
+            is_closed: false,
             name: format!("r{round}-c{client}"),
             customers: (0..CUSTOMERS)
                 .map(|number| (email(client * CUSTOMERS + number), None))
@@ -103,6 +112,9 @@ impl Client {
 
     /// Sends the next change, which is one from what the customer is known to be; none when the gateway is gone before.
     pub fn step(&mut self) -> Option<Step> {
+        if std::mem::take(&mut self.is_closed) {
+            self.connection = Connection::over(TcpStream::connect(self.rest).ok()?);
+        }
         let number = self.number;
         self.number += 1;
         let (email, last) = &mut self.customers[number % CUSTOMERS];
@@ -117,6 +129,9 @@ impl Client {
             .replacen("\r\n", &head, 1);
         let reply = self.connection.try_exchange(request.as_bytes()).ok();
         let fate = reply.as_ref().map_or(Fate::Open, fate);
+        self.is_closed = reply
+            .as_ref()
+            .is_some_and(|reply| reply.header("connection") == Some("close"));
         // What it is now must be asked unless it is known.
         *last = (fate == Fate::Made).then_some(status);
         Some(Step {
