@@ -65,7 +65,9 @@ fn a_clock_that_steps_turns_no_history_around() {
     let shim = Shim::on(&database.path("volume"), &database.path(""), false);
     create_account(&database, program);
     let mut sent = register(&database, program);
-    let gateway = Gateway::start_of(shim.under(program()), &database, ANY, &[]);
+    // Longer than the test takes, and shorter than the hours that seem to pass.
+    let flags = ["--idle-timeout", "1h"];
+    let gateway = Gateway::start_of(shim.under(program()), &database, ANY, &flags);
     let mut idle = Connection::open(gateway.rest);
     let first = sent.keys().next().unwrap().clone();
     try_status(&mut idle, &first).unwrap();
