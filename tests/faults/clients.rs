@@ -70,27 +70,18 @@ impl Face {
         match self {
             Self::Rest { address, connection } => {
                 // Nothing was sent.
-                let Some(open) = connection
+                let Some(mut open) = connection
                     .take()
                     .or_else(|| TcpStream::connect(*address).ok().map(Connection::over))
                 else {
                     return (Fate::Refused, 0);
                 };
-                let connection = connection.insert(open);
-                let reply = connection.try_exchange(&wanted.posted(key));
-                let Ok(reply) = reply else {
-                    *self = Self::Rest {
-                        address: *address,
-                        connection: None,
-                    };
+                let Ok(reply) = open.try_exchange(&wanted.posted(key)) else {
                     return (Fate::Open, 0);
                 };
                 // One that is old is closed behind its reply.
-                if reply.header("connection") == Some("close") {
-                    *self = Self::Rest {
-                        address: *address,
-                        connection: None,
-                    };
+                if reply.header("connection") != Some("close") {
+                    *connection = Some(open);
                 }
                 let etag = reply.header("etag").unwrap_or_default().trim_matches('"').to_owned();
                 (fate(&reply), revision(&etag))

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How many threads talk with clients when nobody says. The store's threads, of which one writes, need a core as well: with
-/// as many as cores, all of them wait for each other, and a change takes a quarter more of the processor (BENCHMARKS.md).
+/// as many as cores, all of them wait for each other, and a change takes a tenth to a quarter more of the processor (BENCHMARKS.md).
 pub(crate) fn worker_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }

@@ -2,7 +2,7 @@
 //!
 //! h2 answers each PING and each SETTINGS before it reads on, so that a flood of them takes no memory; but it answers them
 //! for ever, and takes WINDOW_UPDATE, PRIORITY and frames of unknown types for ever. Whoever sends them without a pause has
-//! a core to itself. So they are counted here, where the bytes come in. What else a client may flood with, h2 closes the
+//! a core to itself. So they are counted here, where the bytes come in, and read a little at a time when there are many. What else a client may flood with, h2 closes the
 //! connection for: CONTINUATION, empty and tiny DATA, calls that are cancelled before they begin or are over the limit.
 
 use std::{
