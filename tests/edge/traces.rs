@@ -13,7 +13,9 @@ use crate::{
     support::{
         Backend, Connection, Database, Gateway,
         collector::{Collector, attribute, hex},
-        eventually, post, until,
+        eventually, post,
+        tls::Authority,
+        until,
     },
 };
 
@@ -259,23 +261,71 @@ fn a_collector_that_does_not_answer_holds_up_neither_requests_nor_the_end() {
 }
 
 #[test]
-fn a_url_that_cannot_be_a_collectors_is_said_at_once() {
-    let database = Backend::Sqlite.database();
-    for url in [
-        "https://127.0.0.1:4317",
-        "http://user:secret@127.0.0.1:4317",
-        "http://127.0.0.1:4317/v1/traces",
+fn a_collector_may_be_behind_tls() {
+    let database = prepared(Backend::Sqlite);
+    let (authority, other) = (Authority::new(), Authority::new());
+    let ca = database.file("ca.pem", authority.pem()).display().to_string();
+    let strange = database.file("strange.pem", other.pem()).display().to_string();
+    let (cert, key) = authority.issue(&["gateway"]).write(&database, "own");
+    let collector = Collector::start_with_tls(&authority.issue(&["localhost"]), &authority);
+    let url = collector.url();
+    let start = |flags: &[&str]| {
+        let flags = [&["--log-format", "json", "--otlp-endpoint", &*url], flags].concat();
+        Gateway::start(&database, &flags)
+    };
+
+    let gateway = start(&["--otlp-ca", &ca, "--otlp-cert", &cert, "--otlp-key", &key]);
+    assert_eq!(send(&gateway, &body("updateStatus", "secret"), &trace(1), "01"), 200);
+    named(&collector, &trace(1), "store.transaction");
+    let metrics = gateway.get("/metrics");
+    assert!(metrics.text().contains("dcams_tls_files_usable{files=\"collector\"} 1"));
+    gateway.stop();
+
+    // One that is not trusted, and one that does not trust: neither gets a span, and requests go on.
+    for (number, flags) in [
+        (
+            2,
+            ["--otlp-ca", &*strange, "--otlp-cert", &*cert, "--otlp-key", &*key].as_slice(),
+        ),
+        (3, ["--otlp-ca", &*ca].as_slice()),
     ] {
-        let flags = [
-            "serve",
-            "--rest-addr",
-            "127.0.0.1:0",
-            "--ops-addr",
-            "127.0.0.1:0",
-            "--otlp-endpoint",
-            url,
-        ];
-        let line = crate::support::dcams(&database, &flags, "").fails(1);
-        assert_eq!(line, "--otlp-endpoint needs a URL of the form http://HOST:PORT");
+        let gateway = start(flags);
+        assert_eq!(
+            send(&gateway, &body("updateStatus", "secret"), &trace(number), "01"),
+            200
+        );
+        eventually("the spans are given up", || {
+            value(&gateway, r#"dcams_trace_spans_total{outcome="failed"}"#) > 0.0
+        });
+        let log = gateway.stop().err;
+        assert!(log.contains("the collector does not take traces"), "{log}");
+        assert!(collector.spans(&trace(number)).is_empty());
     }
+}
+
+#[test]
+fn what_cannot_be_a_collector_is_said_at_once() {
+    let database = Backend::Sqlite.database();
+    let nothing = database.file("nothing.pem", "").display().to_string();
+    let serve = |flags: &[&str]| {
+        let addresses = ["serve", "--rest-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
+        crate::support::dcams(&database, &[&addresses, flags].concat(), "").fails(1)
+    };
+    for url in [
+        "ftp://127.0.0.1:4317",
+        "http://user:secret@127.0.0.1:4317",
+        "https://127.0.0.1:4317/v1/traces",
+    ] {
+        assert_eq!(
+            serve(&["--otlp-endpoint", url]),
+            "--otlp-endpoint needs a URL of the form https://HOST:PORT or http://HOST:PORT"
+        );
+    }
+    let line = serve(&["--otlp-endpoint", "http://localhost:1", "--otlp-ca", &nothing]);
+    assert_eq!(line, "--otlp-ca and --otlp-cert need an --otlp-endpoint of https");
+    let line = serve(&["--otlp-endpoint", "https://localhost:1", "--otlp-ca", &nothing]);
+    assert!(
+        line.starts_with("TLS to the collector: ") && line.contains("has no certificate"),
+        "{line}"
+    );
 }

@@ -1,6 +1,7 @@
 //! A collector of OpenTelemetry that keeps what it is sent.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
@@ -17,12 +18,20 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
 };
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    runtime::Runtime,
+};
+use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
+
+use super::tls::{Authority, Identity};
 
 /// A collector, as long as this is there.
 pub struct Collector {
     pub address: SocketAddr,
+    scheme: &'static str,
     kept: Kept,
     _runtime: Runtime,
 }
@@ -50,6 +59,16 @@ impl Collector {
 
     /// Starts one on an address.
     pub fn start_at(address: SocketAddr) -> Self {
+        Self::run(address, None)
+    }
+
+    /// Starts one that speaks TLS, and takes spans of those only who show a certificate of the authority.
+    pub fn start_with_tls(identity: &Identity, authority: &Authority) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server("h2", identity)));
+        Self::run((Ipv4Addr::LOCALHOST, 0).into(), Some(acceptor))
+    }
+
+    fn run(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -59,17 +78,21 @@ impl Collector {
         let address = listener.local_addr().unwrap();
         let kept = Kept::default();
         let service = TraceServiceServer::new(kept.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let service = TowerToHyperService::new(service.clone());
-                tokio::spawn(
-                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), service),
-                );
+                let (service, tls) = (service.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => serve(tls.accept(stream).await?, service).await,
+                        None => serve(stream, service).await,
+                    }
+                });
             }
         });
         Self {
             address,
+            scheme,
             kept,
             _runtime: runtime,
         }
@@ -77,7 +100,7 @@ impl Collector {
 
     /// The URL that the program is given.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
     /// All that was sent, with nothing left out.
@@ -107,6 +130,16 @@ impl Collector {
         let all = resources.flat_map(|resource| resource.resource.as_ref().unwrap().attributes.iter().map(pair));
         all.collect()
     }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: TraceServiceServer<Kept>,
+) -> io::Result<()> {
+    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .await
+        .map_err(io::Error::other)
 }
 
 pub fn hex(bytes: &[u8]) -> String {

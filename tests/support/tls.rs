@@ -13,8 +13,9 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 
 use super::{Connection, Database};
@@ -84,23 +85,42 @@ impl Authority {
         self.config(protocol, ALL_VERSIONS, Some(identity))
     }
 
+    /// A server with that certificate, for clients who have one of this authority.
+    pub fn server(&self, protocol: &str, identity: &Identity) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), Arc::clone(&provider))
+            .build()
+            .unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![identity.der()], identity.secret())
+            .unwrap();
+        config.alpn_protocols = vec![protocol.into()];
+        config
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+
     fn config(
         &self,
         protocol: &str,
         versions: &[&'static SupportedProtocolVersion],
         identity: Option<&Identity>,
     ) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
-            .with_root_certificates(roots);
+            .with_root_certificates(self.roots());
         let mut config = match identity {
-            Some(identity) => {
-                let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![identity.der()], key).unwrap()
-            }
+            Some(identity) => builder
+                .with_client_auth_cert(vec![identity.der()], identity.secret())
+                .unwrap(),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![protocol.into()];
@@ -111,6 +131,10 @@ impl Authority {
 impl Identity {
     pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
+    }
+
+    fn secret(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
     /// Writes both into the test's folder, and gives their paths.

@@ -23,7 +23,7 @@ use clap::{
 use secrecy::ExposeSecret;
 use store::{Keys, Location, Migrate, Store};
 
-pub(crate) use self::{commands::*, config::*, limits::*, serve::*, tls::*};
+pub(crate) use self::{commands::*, config::*, limits::*, serve::*, telemetry::*, tls::*};
 use crate::{
     config::{self as configuration, Settings, Wrong},
     docs,

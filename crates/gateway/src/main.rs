@@ -31,6 +31,7 @@ mod keys;
 mod listener;
 mod ops;
 mod peer;
+mod remote;
 mod retention;
 mod ring;
 mod serve;

@@ -1,7 +1,6 @@
 //! `serve`: puts the parts together, tells where they listen, and stops them in order.
 
 mod settings;
-mod upstream;
 
 use std::{io::Write, net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -26,6 +25,7 @@ use crate::{
     listener::{Listener, Protocol, Stop},
     ops::{self, Ready},
     peer::TrustedProxies,
+    remote::Remote,
     retention,
     telemetry::{self, Log, Observed},
     tls,
@@ -46,11 +46,11 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
     refuse(&options)?;
     warn_of_budget(&options);
     let metrics = telemetry::metrics()?;
-    let (telemetry, exporting) = tell(&options)?;
+    let (tasks, stop) = (TaskTracker::new(), Stop::default());
+    let (telemetry, exporting) = tell(&options, &tasks, &stop)?;
     let observed = Observed::new(metrics, &log, telemetry.log.clone());
     allow_descriptors(&options.connections);
 
-    let (tasks, stop) = (TaskTracker::new(), Stop::default());
     let door = Door::new(&options, &tasks, &stop)?;
     let rest = door.face("REST", options.rest_addr, Protocol::Http1)?;
     let ops = door.bind("ops", options.ops_addr, Protocol::Http1)?;
@@ -71,10 +71,10 @@ pub(crate) async fn run(place: StoreOptions, options: Box<ServeOptions>, log: Lo
     // Both faces draw from one.
     let budget = proto::Budget::new(options.document_budget);
 
-    let behind = match &options.upstream {
-        Some(uri) => {
-            let channel = upstream::connect(uri, &options, &tasks, stop.now.clone())?;
-            lines.push(format!("calls  gRPC at {uri}"));
+    let behind = match Remote::upstream(&options)? {
+        Some(upstream) => {
+            lines.push(format!("calls  gRPC at {}", upstream.uri()));
+            let channel = upstream.connect(&tasks, stop.now.clone())?;
             Behind {
                 client: proto::client(channel.clone()),
                 gate: proto::Gate::default(),
@@ -245,13 +245,17 @@ fn certificates(options: &ServeOptions) -> anyhow::Result<Option<tls::Loaded<tls
 }
 
 /// How requests are told of, and what sends their traces away. To be called before whatever begins a span.
-fn tell(options: &ServeOptions) -> anyhow::Result<(proto::Telemetry, Option<Exporting>)> {
+fn tell(
+    options: &ServeOptions,
+    tasks: &TaskTracker,
+    stop: &Stop,
+) -> anyhow::Result<(proto::Telemetry, Option<Exporting>)> {
     let told = &options.telemetry;
-    let exporting = told
-        .otlp_endpoint
-        .as_ref()
-        .map(|url| Exporting::begin(url, told.trace_ratio));
-    let exporting = exporting.transpose()?;
+    let begin = |collector: Remote| {
+        let uri = collector.uri().clone();
+        Exporting::begin(collector.connect(tasks, stop.now.clone())?, &uri, told.trace_ratio)
+    };
+    let exporting = Remote::collector(told)?.map(begin).transpose()?;
     let telemetry = proto::Telemetry {
         log: RequestLog::new(told.log_requests.into()),
         traces: exporting.as_ref().map_or_else(Traces::default, |_| Traces::on()),
@@ -324,10 +328,8 @@ fn allow_descriptors(limits: &ConnectionLimits) {
 pub(crate) fn check(options: &ServeOptions) -> anyhow::Result<()> {
     refuse(options)?;
     certificates(options)?;
-    options
-        .upstream
-        .as_ref()
-        .map_or(Ok(()), |uri| upstream::check(uri, options))
+    let remotes = [Remote::upstream(options)?, Remote::collector(&options.telemetry)?];
+    remotes.into_iter().flatten().try_for_each(Remote::check)
 }
 
 /// Refuses options that do not go together, or that nobody should want.
@@ -336,8 +338,9 @@ fn refuse(options: &ServeOptions) -> anyhow::Result<()> {
         refuse_public(options)?;
     }
     options.tls.check_address("REST", options.rest_addr)?;
-    match &options.upstream {
-        Some(uri) => upstream::refuse(uri, options),
+    Remote::collector(&options.telemetry)?;
+    match Remote::upstream(options)? {
+        Some(_) => Ok(()),
         None => options.tls.check_address("gRPC", options.grpc_addr),
     }
 }

@@ -1,7 +1,7 @@
 //! TLS: certificates and keys out of PEM files, handshakes with clients, and who they are by their certificates.
 
 mod files;
-mod upstream;
+mod server;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 use self::files::{Pem, Source};
 pub(crate) use self::{
     files::{Loaded, USABLE, load},
-    upstream::{Connector, Upstream},
+    server::{Connector, Server},
 };
 use crate::{
     cli::{ClientAccount, TlsOptions},
@@ -67,8 +67,13 @@ impl Source for Faces {
     type Made = Configs;
     type Pems = (Pem, Pem, Option<Pem>);
 
-    const NAME: &'static str = "the TLS certificate";
-    const LABEL: &'static str = "faces";
+    fn name(&self) -> String {
+        "the TLS certificate".to_owned()
+    }
+
+    fn label(&self) -> &'static str {
+        "faces"
+    }
 
     fn read(&self) -> anyhow::Result<Self::Pems> {
         let client_ca = self.client_ca.as_ref().map(Pem::read).transpose()?;

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use metrics::{Counter, counter};
 use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{SpanExporter as Exporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter as Exporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -22,6 +22,7 @@ use opentelemetry_sdk::{
         BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
     },
 };
+use tonic::transport::Channel;
 
 /// What counts the spans, by what became of them.
 pub(crate) const SPANS: &str = "dcams_trace_spans_total";
@@ -45,19 +46,11 @@ const REMINDER: Duration = Duration::from_secs(60);
 pub(crate) struct Exporting(SdkTracerProvider);
 
 impl Exporting {
-    /// Begins to send to the collector at that URL, which need not be there yet. Needs a runtime of tokio, and the recorder of
-    /// metrics.
-    pub(crate) fn begin(endpoint: &http::Uri, ratio: f64) -> anyhow::Result<Self> {
-        // A password in it would be printed with it.
-        let plain = endpoint
-            .authority()
-            .is_some_and(|authority| !authority.as_str().contains('@'));
-        if endpoint.scheme_str() != Some("http") || !plain || !["", "/"].contains(&endpoint.path()) {
-            bail!("--otlp-endpoint needs a URL of the form http://HOST:PORT");
-        }
+    /// Begins to send to the collector at the other end of a channel. Needs the recorder of metrics.
+    pub(crate) fn begin(collector: Channel, endpoint: &http::Uri, ratio: f64) -> anyhow::Result<Self> {
         let exporter = Exporter::builder()
             .with_tonic()
-            .with_endpoint(endpoint.to_string())
+            .with_channel(collector)
             .with_timeout(PATIENCE)
             .build()
             .context("the traces")?;

@@ -37,10 +37,10 @@ pub(crate) trait Source: Send + Sync + 'static {
     type Pems: PartialEq + Send + 'static;
 
     /// What it is called in the log.
-    const NAME: &'static str;
+    fn name(&self) -> String;
 
     /// What it is called in the metrics.
-    const LABEL: &'static str;
+    fn label(&self) -> &'static str;
 
     /// Reads the files.
     fn read(&self) -> anyhow::Result<Self::Pems>;
@@ -56,7 +56,7 @@ pub(crate) type Loaded<S> = (Followed<S>, watch::Receiver<<S as Source>::Made>);
 pub(crate) fn load<S: Source>(source: S) -> anyhow::Result<Loaded<S>> {
     let pems = source.read()?;
     let (current, receiver) = watch::channel(source.make(&pems)?);
-    let usable = metrics::gauge!(USABLE, "files" => S::LABEL);
+    let usable = metrics::gauge!(USABLE, "files" => source.label());
     usable.set(1);
     let followed = Followed {
         source: Arc::new(source),
@@ -117,7 +117,7 @@ impl<S: Source> Followed<S> {
                 self.used = Some(pems);
                 self.failure = None;
                 self.current.send_replace(made);
-                tracing::info!("{} was read anew", S::NAME);
+                tracing::info!("{} was read anew", self.source.name());
             }
             Err(error) => self.complain(format!("{error:#}"), is_asked),
         }
@@ -134,7 +134,7 @@ impl<S: Source> Followed<S> {
         if is_said {
             tracing::warn!(
                 "{} cannot be read anew, and the one before stays in use: {error}",
-                S::NAME
+                self.source.name()
             );
         }
         self.failure = Some((error, was_said || is_said));

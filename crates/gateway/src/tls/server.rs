@@ -1,4 +1,4 @@
-//! TLS to an upstream.
+//! TLS to another server.
 
 use std::{
     io,
@@ -27,33 +27,31 @@ use super::{
     files::{Pem, Source},
     pair, provider, unfit,
 };
-use crate::cli::UpstreamTlsOptions;
 
 /// What is spoken behind the handshake.
 const HTTP2: &[u8] = b"h2";
 
 /// The files that are needed for it.
-pub(crate) struct Upstream {
-    ca: Option<PathBuf>,
+pub(crate) struct Server {
+    /// What the server is called.
+    pub(crate) name: &'static str,
+    /// The authorities that it is checked against; none for those of the system.
+    pub(crate) ca: Option<PathBuf>,
     /// The certificate of this program, and its key.
-    own: Option<(PathBuf, PathBuf)>,
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
 }
 
-impl Upstream {
-    pub(crate) fn of(options: &UpstreamTlsOptions) -> Self {
-        Self {
-            ca: options.upstream_ca.clone(),
-            own: options.upstream_cert.clone().zip(options.upstream_key.clone()),
-        }
-    }
-}
-
-impl Source for Upstream {
+impl Source for Server {
     type Made = Arc<ClientConfig>;
     type Pems = (Option<Pem>, Option<(Pem, Pem)>);
 
-    const NAME: &'static str = "the TLS certificate for the upstream";
-    const LABEL: &'static str = "upstream";
+    fn name(&self) -> String {
+        format!("the TLS certificate for the {}", self.name)
+    }
+
+    fn label(&self) -> &'static str {
+        self.name
+    }
 
     fn read(&self) -> anyhow::Result<Self::Pems> {
         let read = |(cert, key): &(PathBuf, PathBuf)| anyhow::Ok((Pem::read(cert)?, Pem::read(key)?));
@@ -83,17 +81,19 @@ impl Source for Upstream {
     }
 }
 
-/// Makes connections to an upstream, each with the certificates of its moment.
+/// Makes connections to a server, each with the certificates of its moment.
 #[derive(Clone)]
 pub(crate) struct Connector {
+    name: &'static str,
     config: watch::Receiver<Arc<ClientConfig>>,
     /// Whether the last handshake failed. Every request begins a connection then; one line is enough for all.
     is_failing: Arc<AtomicBool>,
 }
 
 impl Connector {
-    pub(crate) fn new(config: watch::Receiver<Arc<ClientConfig>>) -> Self {
+    pub(crate) fn new(name: &'static str, config: watch::Receiver<Arc<ClientConfig>>) -> Self {
         Self {
+            name,
             config,
             is_failing: Arc::default(),
         }
@@ -115,7 +115,7 @@ impl Connector {
         match &shaken {
             Ok(_) => self.is_failing.store(false, Ordering::Relaxed),
             Err(error) if !self.is_failing.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%error, "there is no TLS connection to the upstream");
+                tracing::warn!(%error, "there is no TLS connection to the {}", self.name);
             }
             Err(_) => {}
         }
