@@ -144,6 +144,8 @@ impl Subject {
         let location = Location::from_str(&self.database.url).unwrap();
         let settings = Settings {
             readers: std::num::NonZeroUsize::new(2).unwrap(),
+            // A busy machine may take its time to start a backend of PostgreSQL's.
+            checkout: Duration::from_secs(60),
             ..patient()
         };
         Store::open(&location, Migrate::Auto, &settings, keys.as_ref()).unwrap()
