@@ -354,6 +354,11 @@ fn a_check_looks_at_what_serve_would_refuse() {
             "--demo serves on loopback only",
         ),
         ("upstream = \"ftp://h:1\"", "--upstream needs a URL"),
+        ("otlp_endpoint = \"ftp://h:1\"", "--otlp-endpoint needs a URL"),
+        (
+            "otlp_endpoint = \"https://h:1\"\notlp_ca = \"absent\"",
+            "TLS to the collector: cannot read absent",
+        ),
         ("key_file = \"absent\"", "the key file absent: No such file"),
         ("key_file = \"keys\"", "line 1"),
         ("store_file = \"absent\"", "the store file absent: No such file"),
