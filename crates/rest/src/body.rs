@@ -158,6 +158,11 @@ async fn discard(mut body: Body) {
 }
 
 impl Sent {
+    /// The bytes as they were sent.
+    pub(crate) fn as_sent(&self) -> &[u8] {
+        &self.bytes.bytes
+    }
+
     /// Whether to take the body apart is work that other requests should not wait for.
     pub(crate) fn is_heavy(&self) -> bool {
         self.bytes.is_large() || matches!(self.encoding, Encoding::Gzip)

@@ -87,6 +87,14 @@ impl Facade {
         if self.gate.is_shut(proto::Call::Any) {
             return Err(Reason::Overloaded.into());
         }
+        // To take it apart would be most of the work of refusing it.
+        if !sent.is_heavy()
+            && self.gate.is_shut(proto::Call::Change)
+            && let Some(service) = services::probable_change(sent.as_sent())
+        {
+            record.service = Some(service);
+            return Err(Reason::Overloaded.into());
+        }
         let asked = if sent.is_heavy() {
             let (facade, needed) = (Arc::clone(&self), Arc::clone(&record.needed));
             // It ends early only by a panic, or when the process ends.
