@@ -60,10 +60,18 @@ impl Authority {
 
     /// The same, which ends with the beginning of a year.
     pub fn issue_until(&self, names: &[&str], year: i32) -> Identity {
+        self.sign(KeyPair::generate().unwrap(), names, year)
+    }
+
+    /// Another certificate for the key of one that there is.
+    pub fn renew(&self, identity: &Identity, names: &[&str], year: i32) -> Identity {
+        self.sign(KeyPair::from_pem(&identity.key).unwrap(), names, year)
+    }
+
+    fn sign(&self, key: KeyPair, names: &[&str], year: i32) -> Identity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().unwrap();
         Identity {
             cert: params.signed_by(&key, &self.0).unwrap().pem(),
             key: key.serialize_pem(),
