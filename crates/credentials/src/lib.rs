@@ -236,6 +236,7 @@ impl Inner {
         let (inner, password) = (self.clone(), password.clone());
         ControlFlow::Continue(async move {
             let hash = account.and_then(|account| inner.read(&account));
+            let hash = hash.or_else(StoredHash::nobodys);
             let matches = ticket.matches(password, hash).await.map_err(|Busy| Error::Busy)?;
             inner.counters.hashed(matches).increment(1);
             match allowed {
