@@ -66,7 +66,7 @@ impl Hashing {
 
 impl Ticket {
     /// Says whether the password is the one that was hashed.
-    pub(crate) async fn matches(self, password: SecretString, hash: Option<StoredHash>) -> Result<bool, Busy> {
+    pub(crate) async fn matches(self, password: SecretString, hash: StoredHash) -> Result<bool, Busy> {
         let turn = time::timeout(self.wait, self.running.acquire_owned())
             .await
             .map_err(|_| Busy)?
@@ -75,11 +75,7 @@ impl Ticket {
         let compared = task::spawn_blocking(move || {
             // Who waits for this may be gone before it ends, the core and the memory are in use until then.
             let _held = (turn, admission);
-            match hash {
-                Some(hash) => hash.matches(&password),
-                // There always is one: nobody's, where an account has none.
-                None => Ok(false),
-            }
+            hash.matches(&password)
         });
         // What fails here is the machine, not the password: no memory, or the runtime is shutting down.
         compared.await.map_err(|_| Busy)?.map_err(|_| Busy)
@@ -126,17 +122,38 @@ mod tests {
     async fn a_turn_that_does_not_come_in_time_is_busy() {
         let hashing = hashing(1, 1, Duration::from_millis(1));
         let turn = hashing.running.clone().acquire_owned().await.unwrap();
-        assert_eq!(hashing.enter().unwrap().matches("any".into(), None).await, Err(Busy));
+        assert_eq!(
+            hashing
+                .enter()
+                .unwrap()
+                .matches("any".into(), StoredHash::nobodys())
+                .await,
+            Err(Busy)
+        );
         drop(turn);
-        assert_eq!(hashing.enter().unwrap().matches("any".into(), None).await, Ok(false));
+        assert_eq!(
+            hashing
+                .enter()
+                .unwrap()
+                .matches("any".into(), StoredHash::nobodys())
+                .await,
+            Ok(false)
+        );
     }
 
     #[tokio::test]
     async fn everything_is_given_back() {
         let hashing = hashing(1, 0, Duration::from_secs(60));
-        let hash = StoredHash::read(&password::hash(&"right".into()).unwrap());
+        let hash = StoredHash::read(&password::hash(&"right".into()).unwrap()).unwrap();
         assert_eq!(hashing.enter().unwrap().matches("right".into(), hash).await, Ok(true));
-        assert_eq!(hashing.enter().unwrap().matches("right".into(), None).await, Ok(false));
+        assert_eq!(
+            hashing
+                .enter()
+                .unwrap()
+                .matches("right".into(), StoredHash::nobodys())
+                .await,
+            Ok(false)
+        );
         assert_eq!(
             (
                 hashing.running.available_permits(),

@@ -235,8 +235,8 @@ impl Inner {
         };
         let (inner, password) = (self.clone(), password.clone());
         ControlFlow::Continue(async move {
-            let hash = account.and_then(|account| inner.read(&account));
-            let hash = hash.or_else(StoredHash::nobodys);
+            let stored = account.and_then(|account| inner.read(&account));
+            let hash = stored.unwrap_or_else(StoredHash::nobodys);
             let matches = ticket.matches(password, hash).await.map_err(|Busy| Error::Busy)?;
             inner.counters.hashed(matches).increment(1);
             match allowed {

@@ -50,7 +50,8 @@ impl Remote {
         Ok(Some(remote))
     }
 
-    /// The collector of traces, if there is one. Nothing secret goes to it: it may be anywhere in plain text.
+    /// The collector of traces, if there is one. It may be anywhere in plain text: no span holds anything secret. What
+    /// OTEL_EXPORTER_OTLP_HEADERS adds may be a secret, and is its owner's to guard.
     pub(crate) fn collector(options: &TelemetryOptions) -> anyhow::Result<Option<Self>> {
         let Some(uri) = &options.otlp_endpoint else {
             return Ok(None);

@@ -87,7 +87,7 @@ impl Facade {
         if self.gate.is_shut(proto::Call::Any) {
             return Err(Reason::Overloaded.into());
         }
-        // To take it apart would be most of the work of refusing it.
+        // Before it is taken apart: that is work which a refusal does without.
         if !sent.is_heavy()
             && self.gate.is_shut(proto::Call::Change)
             && let Some(service) = services::probable_change(sent.as_sent())

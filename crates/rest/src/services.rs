@@ -37,20 +37,16 @@ impl Question {
     }
 }
 
-/// The services that change a customer, as a body names them.
-const CHANGES: [(&str, &[u8]); 2] = [
-    ("updateStatus", br#""updateStatus""#),
-    (WITH_DOCUMENTS, br#""createOrUpdateCustomer""#),
-];
+/// Those that change a customer.
+const CHANGES: [&str; 2] = ["updateStatus", WITH_DOCUMENTS];
 
 /// The service that a body, which was not taken apart, probably asks to change a customer. A body that spells it with escapes is
 /// not seen, and one that has the name elsewhere is: it tells enough to refuse a request when there is no room for changes.
 pub(crate) fn probable_change(body: &[u8]) -> Option<&'static str> {
-    let is_named = |name: &[u8]| body.windows(name.len()).any(|part| part == name);
-    CHANGES
-        .into_iter()
-        .find(|(_, name)| is_named(name))
-        .map(|(service, _)| service)
+    CHANGES.into_iter().find(|name| {
+        body.windows(name.len() + 2)
+            .any(|part| part.strip_prefix(b"\"").and_then(|part| part.strip_suffix(b"\"")) == Some(name.as_bytes()))
+    })
 }
 
 /// Whether a request of `service` may be large.
