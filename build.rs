@@ -33,6 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.skip_debug(PERSONAL);
     // Megabytes that are handed on without a copy.
     config.bytes([".dcams.storage.v1.Documents"]);
-    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::Codec")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod budget;
 mod client;
+mod codec;
 mod context;
 mod gate;
 mod reason;

@@ -3,11 +3,15 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::{Account, Token};
 
 /// A BLAKE3 digest under the key of this process: nobody outside can make or recognize one.
 pub(crate) type Digest = [u8; blake3::OUT_LEN];
+
+/// How many bytes the length of a part has.
+const LENGTH: usize = size_of::<u64>();
 
 /// A user at an address: whose logins are counted together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,12 +87,15 @@ impl Digester {
 
     /// Lengths go in before the parts, and the purpose before everything, so that no two inputs read the same.
     fn digest(&self, purpose: u8, parts: &[&[u8]]) -> Digest {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&[purpose]);
+        let length = parts.iter().map(|part| LENGTH + part.len()).sum::<usize>();
+        // In one piece, which is hashed faster than many small ones. A password may be in it.
+        let mut input = Zeroizing::new(Vec::with_capacity(1 + length));
+        input.push(purpose);
         for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+            input.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            input.extend_from_slice(part);
         }
-        hasher.finalize().into()
+        blake3::keyed_hash(&self.key, &input).into()
     }
 }
 

@@ -1,12 +1,13 @@
 //! A call of the gRPC face: what goes with it, how long it may take, and what its failure means.
 
 use std::{
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
-use proto::{AUTHENTICATED, Budget, Client, ClientAddress, Hold, Near, Reason, Refusal, v1::GetStatusRequest};
+use proto::{Budget, Client, ClientAddress, Hold, Near, Reason, Refusal, v1::GetStatusRequest};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 const GRACE: Duration = Duration::from_millis(250);
 
 // Made once, and not for each call.
+const AUTHENTICATED: HeaderName = HeaderName::from_static(proto::AUTHENTICATED);
 const FACE: HeaderName = HeaderName::from_static(proto::FACE);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static(proto::FORWARDED_FOR);
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -61,13 +63,8 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// A client to make the call with.
-    pub(crate) fn client(&self) -> Client {
-        self.client.clone()
-    }
-
     /// `message`, with what goes with it.
-    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+    fn request<T>(&self, message: T) -> Request<T> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.extend(self.trace.clone());
         headers.insert(AUTHORIZATION, self.credentials.clone());
@@ -93,11 +90,17 @@ impl Call<'_> {
         Request::from_parts(MetadataMap::from_headers(headers), extensions, message)
     }
 
-    /// Waits for `answer`, but not for ever.
-    pub(crate) async fn in_time<T>(
+    /// Makes the call with `message` by the client's `method`, and waits for the answer, but not for ever.
+    pub(crate) async fn make<T, A, F>(
         &self,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Response<T>, Rejection> {
+        message: T,
+        method: impl FnOnce(Client, Request<T>) -> F,
+    ) -> Result<Response<A>, Rejection>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        // It is large, and is made where it stays.
+        let answer = pin!(method(self.client.clone(), self.request(message)));
         let Ok(answer) = tokio::time::timeout(self.limit.time + GRACE, answer).await else {
             return Err(Reason::DeadlineExceeded.into());
         };
@@ -105,7 +108,7 @@ impl Call<'_> {
             Ok(answer) => answer.metadata(),
             Err(status) => status.metadata(),
         };
-        if metadata.contains_key(AUTHENTICATED) {
+        if metadata.as_ref().contains_key(&AUTHENTICATED) {
             self.is_authenticated.store(true, Ordering::Relaxed);
         }
         Ok(answer?)
@@ -119,7 +122,8 @@ impl Call<'_> {
     /// throttled, unavailable) would have come to a sound request as well, and is the reply.
     pub(crate) async fn refuse(&self, refusal: Refusal) -> Rejection {
         let nobody = GetStatusRequest::default();
-        match self.in_time(self.client().get_status(self.request(nobody))).await {
+        let answer = self.make(nobody, async |mut client, request| client.get_status(request).await);
+        match answer.await {
             Ok(_) => Rejection::nonsense(),
             Err(rejection) if rejection.reason() == Reason::MissingInput => refusal.into(),
             Err(rejection) => rejection,

@@ -30,7 +30,7 @@ impl Found {
     pub(crate) fn etag(&self) -> Option<HeaderValue> {
         let etag = &self.customer.etag;
         let is_tag = !etag.is_empty() && etag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-        let quoted = is_tag.then(|| HeaderValue::try_from(format!("\"{etag}\"")));
+        let quoted = is_tag.then(|| HeaderValue::try_from(["\"", etag, "\""].concat()));
         quoted?.ok()
     }
 

@@ -168,7 +168,8 @@ impl<'a> LegacyRequest<'a> {
 
 /// The `authorization` of `user` with `pass`.
 fn basic(user: &str, pass: &str) -> Result<HeaderValue, Refusal> {
-    let header = ["Basic ", &STANDARD.encode([user, ":", pass].concat())].concat();
+    let mut header = String::from("Basic ");
+    STANDARD.encode_string([user, ":", pass].concat(), &mut header);
     // Base64 is always a header value; the type does not know.
     let mut header = HeaderValue::try_from(header).map_err(|_| Reason::Internal)?;
     header.set_sensitive(true);

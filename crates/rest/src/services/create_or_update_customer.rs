@@ -19,7 +19,9 @@ use crate::{
 
 pub(super) async fn serve(call: &Call<'_>, message: CreateOrUpdateCustomerRequest) -> Result<Reply, Rejection> {
     let answer = call
-        .in_time(call.client().create_or_update_customer(call.request(message)))
+        .make(message, async |mut client, request| {
+            client.create_or_update_customer(request).await
+        })
         .await?;
     put_together(answer.into_inner())
 }

@@ -19,7 +19,9 @@ use crate::{
 
 pub(super) async fn serve(call: &Call<'_>, message: GetDocumentImagesRequest) -> Result<Reply, Rejection> {
     let answer = call
-        .in_time(call.client().get_document_images(call.request(message)))
+        .make(message, async |mut client, request| {
+            client.get_document_images(request).await
+        })
         .await?;
     let hold = held(&answer, call)?;
     put_together(answer.into_inner(), hold)

@@ -17,7 +17,9 @@ use crate::{
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: GetStatusRequest) -> Result<Reply, Rejection> {
-    let answer = call.in_time(call.client().get_status(call.request(message))).await?;
+    let answer = call
+        .make(message, async |mut client, request| client.get_status(request).await)
+        .await?;
     put_together(answer.into_inner())
 }
 

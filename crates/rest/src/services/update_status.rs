@@ -19,7 +19,9 @@ use crate::{
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: UpdateStatusRequest) -> Result<Reply, Rejection> {
-    let answer = call.in_time(call.client().update_status(call.request(message))).await?;
+    let answer = call
+        .make(message, async |mut client, request| client.update_status(request).await)
+        .await?;
     put_together(answer.into_inner())
 }
 
