@@ -88,7 +88,8 @@ fn strike<'a>(
         }
         Fault::Partition => {
             proxy.hold();
-            thread::sleep(time);
+            // Longer than a call may take, so that there is always an outcome that is not told.
+            thread::sleep(DEADLINE + time / 4);
             proxy.refuse(true);
             proxy.cut();
             thread::sleep(duration(random));
