@@ -447,7 +447,7 @@ fn a_loss_of_power_loses_no_acknowledged_change() {
     let mut first = None;
     for number in 0..recordings {
         // So many changes in one process that its own thread makes a checkpoint, in a few of the long form.
-        let sessions: &[usize] = if number % 5 == 4 { &[200, 5_000] } else { &[200, 400] };
+        let sessions: &[usize] = if number % 5 == 4 { &[200, 17_000] } else { &[200, 400] };
         // Each goes on with what the last cut of the one before has left.
         let recording = Recording::make(before, sessions, Trouble::None, &mut random);
         changes += recording

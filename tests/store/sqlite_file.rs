@@ -10,7 +10,7 @@ use super::{Bench, STATUSES, block_on, image, new_customer, recovered, soon, wit
 use crate::support::{Backend, Database, Session};
 
 /// How many changes there are between two checkpoints, at least.
-const ROUND: usize = 4_000;
+const ROUND: usize = 16_000;
 
 fn test(test: impl AsyncFnOnce(Bench)) {
     block_on(async { test(Bench::on(Backend::Sqlite.database()).await).await });
@@ -109,7 +109,7 @@ fn the_wal_is_copied_into_the_database_while_changes_are_made_and_starts_over() 
         });
         let bench = Bench { store, ..bench };
         let mut first = 0;
-        for round in 0..5 {
+        for round in 0..3 {
             write_round(&bench, round).await;
             // The checkpoint that is due now comes by itself, on another thread.
             while !matches!(wal(&bench.database), Wal { log, checkpointed } if log == checkpointed) {
@@ -140,7 +140,7 @@ fn the_wal_is_copied_into_the_database_while_images_are_stored_and_starts_over()
 fn a_reader_that_does_not_end_holds_up_no_change() {
     test(async |bench| {
         // So large that one round fills more than the 64 MiB that the WAL may have.
-        register(&bench, 72 * 1_024).await;
+        register(&bench, 18 * 1_024).await;
         // A lock is waited for longer than a change may take: whoever waits for the reader is found out.
         let store = bench.another(&Settings {
             statement: Duration::from_secs(150),
@@ -149,7 +149,7 @@ fn a_reader_that_does_not_end_holds_up_no_change() {
         let bench = Bench { store, ..bench };
         let mut reader = bench.database.session();
         reader.execute("BEGIN; SELECT count(*) FROM customers");
-        for round in 0..3 {
+        for round in 0..2 {
             write_round(&bench, round).await;
         }
         assert!(wal_bytes(&bench.database) > 64 << 20, "the WAL has met its limit");

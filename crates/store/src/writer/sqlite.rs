@@ -25,11 +25,12 @@ use crate::{
     statements::{Look, Looked, Row, cached},
 };
 
-/// After how many changes the WAL is copied into the database.
-const CHECKPOINT_EVERY: usize = 4_000;
+/// After how many changes the WAL is copied into the database: the more, the more of them have changed the same page, which is
+/// copied once. So many take half of what the WAL may have.
+const CHECKPOINT_EVERY: usize = 16_000;
 
 /// How many bytes of images count as a change: about what a change takes of the WAL.
-const CHANGE_BYTES: usize = 8 * 1_024;
+const CHANGE_BYTES: usize = 2 * 1_024;
 
 /// How many pages the WAL may have before writing pauses for the rest of a checkpoint: 64 MiB of pages of 1 KiB.
 /// Without it a WAL that is written all the time would never start over.
@@ -307,9 +308,10 @@ impl Checkpointer {
                 none.insert(connection)
             }
         };
-        let passive: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)?;
-        if passive.log > WAL_CAP {
-            // Most of it was copied just now, so the pause is short.
+        let mut copy = || diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result::<Checkpoint>(connection);
+        if copy()?.log > WAL_CAP {
+            // What was written meanwhile, so that the pause is short.
+            copy()?;
             let _closed = lock(&self.gate);
             let _: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(RESTART)").get_result(connection)?;
         }
