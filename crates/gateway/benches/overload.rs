@@ -79,7 +79,8 @@ struct Caller {
 }
 
 enum Line {
-    Rest(TcpStream, Vec<u8>),
+    /// With what it sends, made once: what the load does for a call, its caller waits for as well.
+    Rest(TcpStream, Vec<u8>, [Vec<u8>; 2]),
     Grpc(SendRequest<Full<Bytes>>, SocketAddr, String),
 }
 
@@ -220,7 +221,11 @@ async fn crowd(gateway: &Gateway, face: Face, callers: usize) -> Vec<Option<Call
             stream
         };
         let line = match face {
-            Face::Rest => Line::Rest(connect().await, Vec::new()),
+            Face::Rest => Line::Rest(
+                connect().await,
+                Vec::new(),
+                ["PASS", "FAIL"].map(|to| request(number, to)),
+            ),
             Face::Grpc => {
                 if number % SHARED == 0 {
                     let stream = TokioIo::new(connect().await);
@@ -290,7 +295,7 @@ impl Caller {
     async fn call(&mut self) -> Outcome {
         let call = async {
             match &mut self.line {
-                Line::Rest(stream, buffer) => post(stream, buffer, self.number, self.passes).await,
+                Line::Rest(stream, buffer, requests) => post(stream, buffer, &requests[usize::from(self.passes)]).await,
                 Line::Grpc(sender, address, credentials) => {
                     update(sender, *address, credentials, self.number, self.passes).await
                 }
@@ -304,12 +309,16 @@ impl Caller {
     }
 }
 
-async fn post(stream: &mut TcpStream, buffer: &mut Vec<u8>, number: usize, passes: bool) -> Outcome {
-    let status = if passes { "FAIL" } else { "PASS" };
+/// The request that sets the status of the customer with this number.
+fn request(number: usize, status: &str) -> Vec<u8> {
     let body = format!(
         r#"{{"user":"bench","pass":"bench password","service":"updateStatus","target":{{"email":"customer{number}@example.com","status":"{status}"}}}}"#
     );
-    stream.write_all(&support::post(body.as_bytes())).await.unwrap();
+    support::post(body.as_bytes())
+}
+
+async fn post(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &[u8]) -> Outcome {
+    stream.write_all(request).await.unwrap();
     buffer.clear();
     loop {
         assert_ne!(stream.read_buf(buffer).await.unwrap(), 0, "the connection was closed");
@@ -317,15 +326,8 @@ async fn post(stream: &mut TcpStream, buffer: &mut Vec<u8>, number: usize, passe
             continue;
         };
         let text = str::from_utf8(&buffer[..head]).unwrap();
-        let length = text
-            .lines()
-            .find_map(|line| {
-                line.to_ascii_lowercase()
-                    .strip_prefix("content-length: ")?
-                    .parse::<usize>()
-                    .ok()
-            })
-            .unwrap();
+        let (_, length) = text.split_once("content-length: ").unwrap();
+        let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
         if buffer.len() >= head + 4 + length {
             return match &text[9..12] {
                 "200" => Outcome::Served,
