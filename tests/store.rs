@@ -247,10 +247,12 @@ fn block_on(test: impl Future<Output = ()>) {
         });
 }
 
-/// The settings of a store that refuses nothing because the machine is busy with other tests.
+/// The settings of a store that refuses nothing because the machine is busy with other tests. While the server is away a test
+/// waits for every connection as long as that.
 pub(crate) fn patient() -> Settings {
     Settings {
         queue_wait: Duration::from_secs(60),
+        checkout: Duration::from_secs(3),
         ..Settings::default()
     }
 }
