@@ -39,11 +39,7 @@ pub fn request_id(given: Option<&str>) -> String {
     let fits = |id: &&str| {
         (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    match given.filter(fits) {
-        Some(id) => id.to_owned(),
-        None => Uuid::now_v7()
-            .hyphenated()
-            .encode_lower(&mut Uuid::encode_buffer())
-            .to_owned(),
-    }
+    given
+        .filter(fits)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }

@@ -109,16 +109,15 @@ pub(crate) struct Whole {
     pub(crate) is_large: bool,
 }
 
-/// Reads the body that belongs to `headers`, which came when it `began`.
+/// Reads the body that belongs to `headers`.
 pub(crate) async fn read(
     headers: &HeaderMap,
     mut body: Body,
     settings: &Settings,
     budget: &Budget,
-    began: Instant,
 ) -> Result<Sent, Reason> {
     let encoding = Encoding::of(headers)?;
-    let deadline = began + settings.body_timeout;
+    let deadline = Instant::now() + settings.body_timeout;
     let mut bytes = Growing::new(settings, budget);
     let arrival = collect(&mut body, &mut bytes);
     match timeout_at(deadline, arrival).await.unwrap_or(Err(Reason::BodyTimeout)) {

@@ -80,7 +80,7 @@ impl Facade {
         note_tolerated(&head, &record.needed);
         let terms = Terms::of(&head.headers);
 
-        let sent = body::read(&head.headers, body, &self.settings, &self.budget, record.began.into())
+        let sent = body::read(&head.headers, body, &self.settings, &self.budget)
             .await
             .map_err(Rejection::of_body)?;
         // The body has been read, so that the connection can be kept.

@@ -116,7 +116,7 @@ pub(crate) struct Record {
     pub(crate) user: Option<String>,
     /// Whether the service found the credentials to hold.
     pub(crate) is_authenticated: AtomicBool,
-    pub(crate) began: Instant,
+    began: Instant,
     has_ended: bool,
 }
 
