@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use load::{Asks, Client, Face, Rounds, Target, csv, median, memory_mib, write_between};
+use load::{Asks, Client, Face, Round, Rounds, Target, csv, median, memory_mib, write_between};
 use support::{
     Backend, Cluster, Database, Durability, Gateway, dcams,
     gateway::{BUILT, dcams_of, program_at},
@@ -35,16 +35,26 @@ const ROUNDS: usize = 3;
 const EACH: &[&str] = &["--write-batch", "1", "--queue-wait", "1m"];
 const EACH_ON_EIGHT: &[&str] = &["--write-batch", "1", "--queue-wait", "1m", "--writers", "8"];
 
-/// What is measured: a name, a store, and how the program writes to it.
-struct Subject {
+/// What is measured: a name, how a store of its own is made, and how the program writes to it.
+struct Subject<'a> {
     name: &'static str,
     /// The path of the program.
-    program: String,
-    database: Database,
+    program: &'a str,
+    make: Make<'a>,
     arguments: &'static [&'static str],
     rounds: Rounds,
-    /// They go on in each round, so that every request changes something.
+}
+
+type Make<'a> = &'a dyn Fn() -> Database;
+
+/// A subject that runs, on a store that is new: on one that it has written to before, the faster it is, the longer would be the history
+/// that it has to go on with.
+struct Running {
+    gateway: Gateway,
+    target: Target,
+    /// They go on where they have stopped, so that every request changes something.
     clients: Vec<Client>,
+    _database: Database,
 }
 
 fn main() {
@@ -57,45 +67,29 @@ fn main() {
         let other = arguments.get(at + 1).expect("--against needs the path of a program");
         return against(&cluster, other, seconds);
     }
-    let subject = |name, database, arguments| Subject::new(name, BUILT, database, arguments);
+    let sqlite: Make<'_> = &|| Backend::Sqlite.database();
+    let sqlite_encrypted: Make<'_> = &|| Backend::Sqlite.database().encrypted();
+    let postgres: Make<'_> = &|| Database::on(&cluster);
+    let postgres_encrypted: Make<'_> = &|| Database::on(&cluster).encrypted();
     let mut subjects = [
-        subject("SQLite, group commit", Backend::Sqlite.database(), &[]),
-        subject(
-            "SQLite, group commit, encrypted",
-            Backend::Sqlite.database().encrypted(),
-            &[],
-        ),
-        subject(
-            "SQLite, a transaction each, 8 connections",
-            Backend::Sqlite.database(),
-            EACH_ON_EIGHT,
-        ),
-        subject(
-            "SQLite, a transaction each, 1 connection",
-            Backend::Sqlite.database(),
-            EACH,
-        ),
-        subject("PostgreSQL, group commit", Database::on(&cluster), &[]),
-        subject(
-            "PostgreSQL, group commit, encrypted",
-            Database::on(&cluster).encrypted(),
-            &[],
-        ),
-        subject(
-            "PostgreSQL, a transaction each, 8 connections",
-            Database::on(&cluster),
-            EACH_ON_EIGHT,
-        ),
-    ];
+        ("SQLite, group commit", sqlite, &[][..]),
+        ("SQLite, group commit, encrypted", sqlite_encrypted, &[]),
+        ("SQLite, a transaction each, 8 connections", sqlite, EACH_ON_EIGHT),
+        ("SQLite, a transaction each, 1 connection", sqlite, EACH),
+        ("PostgreSQL, group commit", postgres, &[]),
+        ("PostgreSQL, group commit, encrypted", postgres_encrypted, &[]),
+        ("PostgreSQL, a transaction each, 8 connections", postgres, EACH_ON_EIGHT),
+    ]
+    .map(|(name, make, arguments)| Subject::new(name, BUILT, make, arguments));
     if has("--feed") {
-        let followed = [followed(&mut subjects[0], seconds), followed(&mut subjects[4], seconds)];
+        let followed = [followed(&subjects[0], seconds), followed(&subjects[4], seconds)];
         return println!("{}", feed(&followed));
     }
     in_turn(&mut subjects, seconds);
     // Each part is shown when it is there: all of them together take ten minutes.
     let mut report = report(&subjects, seconds);
     println!("{report}");
-    let followed = [followed(&mut subjects[0], seconds), followed(&mut subjects[4], seconds)];
+    let followed = [followed(&subjects[0], seconds), followed(&subjects[4], seconds)];
     let feed = feed(&followed);
     println!("{feed}");
     let million = if has("--quick") { 100_000 } else { 1_000_000 };
@@ -107,11 +101,22 @@ fn main() {
     }
 }
 
-impl Subject {
-    /// A store with an account and its customers, made by the program that is measured on it.
-    fn new(name: &'static str, program: &str, database: Database, arguments: &'static [&'static str]) -> Self {
+impl<'a> Subject<'a> {
+    fn new(name: &'static str, program: &'a str, make: Make<'a>, arguments: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            program,
+            make,
+            arguments,
+            rounds: Rounds::default(),
+        }
+    }
+
+    /// Begins on a store with an account and its customers, made by the program that is measured on it.
+    fn begin(&self) -> Running {
+        let database = (self.make)();
         let run = |arguments: &[&str], input: &str| {
-            dcams_of(program_at(program), &database, arguments, input).ok();
+            dcams_of(program_at(self.program), &database, arguments, input).ok();
         };
         run(&["account", "create", "bench", "--password-stdin"], "bench password");
         let file = database.file("customers.csv", csv(CUSTOMERS));
@@ -119,44 +124,46 @@ impl Subject {
             &["customer", "import", file.to_str().unwrap(), "--account", "bench"],
             "",
         );
-        Self {
-            name,
-            program: program.to_owned(),
-            database,
-            arguments,
-            rounds: Rounds::default(),
+        let any = ([127, 0, 0, 1], 0).into();
+        let gateway = Gateway::start_of(program_at(self.program), &database, any, self.arguments);
+        Running {
+            target: Target::of(&gateway),
+            gateway,
             clients: Client::group(Face::Rest, Asks::Changes, 0..CUSTOMERS, CONNECTIONS),
+            _database: database,
         }
     }
+}
 
-    fn start(&self) -> Gateway {
-        let any = ([127, 0, 0, 1], 0).into();
-        Gateway::start_of(program_at(&self.program), &self.database, any, self.arguments)
+impl Running {
+    fn load(&mut self, seconds: u64) -> Round {
+        self.target.load(&mut self.clients, Duration::from_secs(seconds))
     }
 }
 
 /// Measures each, a round after the other.
-fn in_turn(subjects: &mut [Subject], seconds: u64) {
+fn in_turn(subjects: &mut [Subject<'_>], seconds: u64) {
     for _ in 0..ROUNDS {
         for subject in &mut *subjects {
-            let gateway = subject.start();
-            let target = Target::of(&gateway);
-            target.load(&mut subject.clients, Duration::from_secs(1));
-            let round = target.load(&mut subject.clients, Duration::from_secs(seconds));
-            subject.rounds.0.push(round);
-            gateway.stop();
+            let mut running = subject.begin();
+            running.load(1);
+            subject.rounds.0.push(running.load(seconds));
+            running.gateway.stop();
         }
     }
 }
 
 /// Measures this program and another build of it.
 fn against(cluster: &Cluster, other: &str, seconds: u64) {
+    let sqlite: Make<'_> = &|| Backend::Sqlite.database();
+    let postgres: Make<'_> = &|| Database::on(cluster);
     let mut subjects = [
-        Subject::new("SQLite, this program", BUILT, Backend::Sqlite.database(), &[]),
-        Subject::new("SQLite, the other", other, Backend::Sqlite.database(), &[]),
-        Subject::new("PostgreSQL, this program", BUILT, Database::on(cluster), &[]),
-        Subject::new("PostgreSQL, the other", other, Database::on(cluster), &[]),
-    ];
+        ("SQLite, this program", BUILT, sqlite),
+        ("SQLite, the other", other, sqlite),
+        ("PostgreSQL, this program", BUILT, postgres),
+        ("PostgreSQL, the other", other, postgres),
+    ]
+    .map(|(name, program, make)| Subject::new(name, program, make, &[]));
     in_turn(&mut subjects, seconds);
     println!("{}", table(&subjects));
     for pair in subjects.chunks(2) {
@@ -175,7 +182,7 @@ struct Followed {
 }
 
 /// Loads a gateway with and without a stream of the feed, in turn.
-fn followed(subject: &mut Subject, seconds: u64) -> Followed {
+fn followed(subject: &Subject<'_>, seconds: u64) -> Followed {
     let mut followed = Followed {
         name: subject.name,
         alone: Vec::new(),
@@ -183,29 +190,27 @@ fn followed(subject: &mut Subject, seconds: u64) -> Followed {
         lags: Vec::new(),
     };
     for _ in 0..ROUNDS {
-        let gateway = subject.start();
-        let target = Target::of(&gateway);
-        let mut load = |seconds| target.load(&mut subject.clients, Duration::from_secs(seconds));
-        load(1);
-        followed.alone.push(load(seconds).rate);
+        let mut running = subject.begin();
+        running.load(1);
+        followed.alone.push(running.load(seconds).rate);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let begun = runtime.block_on(follow(&gateway));
+        let begun = runtime.block_on(follow(&running.gateway));
         let consumer = runtime.spawn(lags(begun));
-        let round = load(seconds);
+        let round = running.load(seconds);
         followed.with_stream.push(round.rate);
         let changes = round.latencies.len();
         // The stream ends with the gateway.
         support::eventually("the stream has sent every change", || {
-            let metrics = gateway.get("/metrics");
+            let metrics = running.gateway.get("/metrics");
             metrics
                 .text()
                 .contains(&format!("dcams_feed_changes_sent_total {changes}\n"))
         });
-        gateway.stop();
+        running.gateway.stop();
         let mut lags = runtime.block_on(consumer).unwrap();
         assert_eq!(lags.len(), changes, "each change comes once");
         followed.lags.append(&mut lags);
@@ -276,13 +281,13 @@ fn feed(followed: &[Followed]) -> String {
     text
 }
 
-fn report(subjects: &[Subject], seconds: u64) -> String {
+fn report(subjects: &[Subject<'_>], seconds: u64) -> String {
     let cores = std::thread::available_parallelism().unwrap();
     let mut text = format!(
         "`updateStatus` over REST, every request a change with its history row, {CONNECTIONS} keep-alive connections, \
          {CUSTOMERS} customers, {cores} cores with the load generator and PostgreSQL on the same ones, SQLite with \
          `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit` on. Medians of {ROUNDS} rounds of \
-         {seconds} s in turn (lowest to highest). Made by:\n\n\
+         {seconds} s in turn, each on a new store (lowest to highest). Made by:\n\n\
          ```\ncargo bench -p dcams-gateway --bench updates -- --write\n```\n\n"
     );
     text += &table(subjects);
@@ -303,13 +308,13 @@ fn report(subjects: &[Subject], seconds: u64) -> String {
 }
 
 /// How much of another's rate one reaches.
-fn share(one: &Subject, other: &Subject) -> String {
+fn share(one: &Subject<'_>, other: &Subject<'_>) -> String {
     let share = one.rounds.rate() / other.rounds.rate() * 100.0;
     format!("{} reaches **{share:.0} %** of {}.", one.name, other.name)
 }
 
 /// What each came to.
-fn table(subjects: &[Subject]) -> String {
+fn table(subjects: &[Subject<'_>]) -> String {
     let mut text = String::from(
         "| store and writer | requests/s | p50 ms | p99 ms | p99.9 ms | gateway CPU µs/request | the load's |\n\
          |---|---|---|---|---|---|---|\n",

@@ -8,8 +8,12 @@
 
 mod verify;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use diesel::{
     Connection, ExpressionMethods, Insertable, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, Selectable,
     SelectableHelper,
@@ -173,9 +177,12 @@ impl Block {
     }
 }
 
+/// What the hashes of rows begin with.
+static ROW: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("dcams 2026-11-25 row of the history"));
+
 /// The entry of a row.
 fn entry(row: &ChangeRow) -> [u8; ENTRY] {
-    let mut hash = blake3::Hasher::new_derive_key("dcams 2026-11-25 row of the history");
+    let mut hash = blake3::Hasher::new_from_context_key(&ROW);
     // Not the epoch and the transaction, which nobody is shown: they say where the row stands, as its entry does.
     row.position.add_to(&mut hash);
     row.account_id.add_to(&mut hash);

@@ -217,7 +217,8 @@ const PAGE_SIZE: u32 = 1_024;
 /// How long a transaction on PostgreSQL may wait for its client: no work of ours pauses in one.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What a connection to SQLite may keep in memory, in KiB.
+/// What a connection to SQLite may keep in memory, in KiB. More would help the one that writes little: after a transaction that has
+/// split a page SQLite looks through the whole table of its cache.
 const CACHE_KIB: u32 = 4 * 1_024;
 
 /// The URL with what libpq would otherwise wait for too long, unless the URL says it itself.

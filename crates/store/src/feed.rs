@@ -300,13 +300,14 @@ pub(crate) fn rows_within(
             if left <= 0 {
                 break;
             }
-            let more: Vec<ChangeRow> = dsl::status_changes
+            // On the connection itself: many rows are read here, and the way around takes as long as to read one.
+            let more: Vec<ChangeRow> = on_either!(connection, connection => dsl::status_changes
                 .filter(dsl::account_id.eq(account))
                 .filter(sql::<Bool>(&range))
                 .order((dsl::epoch, dsl::xid, dsl::position))
                 .limit(left)
                 .select(ChangeRow::as_select())
-                .load(connection)?;
+                .load(connection)?);
             rows.extend(more);
         }
         Ok(rows)

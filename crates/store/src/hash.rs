@@ -39,7 +39,11 @@ macro_rules! numbers {
     ($($type:ty),+) => {$(
         impl Value for $type {
             fn add_to(&self, hash: &mut blake3::Hasher) {
-                i64::from(*self).to_le_bytes().add_to(hash);
+                // As the bytes of the number are added, in one piece.
+                let mut bytes = [0; 16];
+                bytes[0] = 8;
+                bytes[8..].copy_from_slice(&i64::from(*self).to_le_bytes());
+                hash.update(&bytes);
             }
         }
     )+};

@@ -36,10 +36,9 @@ const CHANGE_BYTES: usize = 2 * 1_024;
 /// Without it a WAL that is written all the time would never start over.
 const WAL_CAP: i32 = 64 * 1_024;
 
-/// What the connection that writes may keep in memory, in KiB. A page that it does not have it reads again. But after a
-/// transaction that has split a page SQLite looks through the whole table of the cache, so that one that holds everything
-/// costs as much as one that holds little: this is the most that a table of 8,192 places has pages for.
-const CACHE_KIB: u32 = 10 * 1_024;
+/// How many times the WAL is copied while changes are made, before a pause for the rest. Each time has what was written during the one
+/// before, so that less and less is left for the pause.
+const COPIES: usize = 3;
 
 /// How many milliseconds writing pauses at most for a checkpoint. One that meets a long read cannot end before it does,
 /// and the next one tries again.
@@ -93,7 +92,7 @@ impl Applier {
                 Sealing::Sealed(_) => "FAST",
             };
             connection.batch_execute(&format!(
-                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}; PRAGMA cache_size = -{CACHE_KIB}"
+                "PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = {secure}"
             ))?;
             Ok(connection)
         };
@@ -310,8 +309,9 @@ impl Checkpointer {
         };
         let mut copy = || diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result::<Checkpoint>(connection);
         if copy()?.log > WAL_CAP {
-            // What was written meanwhile, so that the pause is short.
-            copy()?;
+            for _ in 1..COPIES {
+                copy()?;
+            }
             let _closed = lock(&self.gate);
             let _: Checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(RESTART)").get_result(connection)?;
         }
