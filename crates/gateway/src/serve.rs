@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::{io::Write, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{io::Write, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, bail};
 use credentials::Credentials;
@@ -33,10 +33,11 @@ use crate::{
     webhooks,
 };
 
-/// How many threads talk with clients when nobody says. The store's threads, of which one writes, need a core as well: with
-/// as many as cores, all of them wait for each other, and a change takes a tenth to a quarter more of the processor (BENCHMARKS.md).
+/// How many threads talk with clients when nobody says. The store's threads need a core as well, but they wait for the disk half of
+/// the time: one thread fewer would save a twentieth of the processor, and could not refuse what is too much on the core that
+/// is idle meanwhile (BENCHMARKS.md).
 pub(crate) fn worker_threads() -> usize {
-    thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Serves until a signal asks to stop.

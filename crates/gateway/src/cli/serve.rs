@@ -72,7 +72,7 @@ pub(crate) struct ServeOptions {
     pub(crate) write_queue: NonZeroUsize,
     #[command(flatten)]
     pub(crate) overload: OverloadOptions,
-    /// The threads that talk with clients; the default is one for each core but one, which is left to the store's threads
+    /// The threads that talk with clients; the default is one for each core
     #[arg(long, env = "DCAMS_WORKER_THREADS", value_name = "N", value_parser = to::<1_024>)]
     pub(crate) worker_threads: Option<NonZeroUsize>,
     /// The connections that write; the default is 1 on SQLite, which lets one write at a time, and 2 on PostgreSQL
