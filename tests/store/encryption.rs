@@ -757,6 +757,7 @@ async fn a_rotation_goes_unnoticed_under_load(bench: Bench) {
         let change = bench.change("0@example.com", Status::Pass);
         tasks.spawn(async move {
             let mut calls = 0;
+            let mut is_cut_off = false;
             for number in (0..).map(|number| number * 7 + task * 241) {
                 let email = format!("{}@example.com", number % CUSTOMERS);
                 match task / 2 % 3 {
@@ -782,9 +783,13 @@ async fn a_rotation_goes_unnoticed_under_load(bench: Bench) {
                         };
                         loop {
                             match store.put_customer(put(), soon()).await {
-                                // Beside all other tests, whoever writes may not come to its next statement for a second: then
-                                // the server ends the transaction, and nothing was done.
-                                Err(Error::Unavailable(cause)) if cause.contains("idle-in-transaction timeout") => {}
+                                // Seen once, beside all other tests: who writes did not come to its next statement for a second,
+                                // the server ended the transaction, and nothing was done. That may happen to a caller once.
+                                Err(Error::Unavailable(cause))
+                                    if cause.contains("idle-in-transaction timeout") && !is_cut_off =>
+                                {
+                                    is_cut_off = true;
+                                }
                                 result => {
                                     result.unwrap();
                                     break;

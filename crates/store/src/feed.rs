@@ -300,7 +300,7 @@ pub(crate) fn rows_within(
             if left <= 0 {
                 break;
             }
-            // On the connection itself: many rows are read here, and the way around takes as long as to read one.
+            // On the connection itself: many rows are read here, and each would go by way of the types of both backends.
             let more: Vec<ChangeRow> = on_either!(connection, connection => dsl::status_changes
                 .filter(dsl::account_id.eq(account))
                 .filter(sql::<Bool>(&range))
