@@ -1,6 +1,11 @@
 //! HTTP/2 clients that mean harm: each is cut off before it costs much, and nobody else is.
 
-use std::{io::Write, net::SocketAddr, thread};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::http2::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, call,
@@ -162,8 +167,11 @@ fn who_was_cut_off_has_a_connection_less_for_a_while() {
     // Of three, one is left, and that one is served.
     let mut last = Raw::greet(address, &[]);
     assert!(last.next().is_some());
+    // It would come back at once, and is let go after a second.
+    let began = Instant::now();
     let mut refused = Raw::open(address);
     assert!(refused.next().is_none());
+    assert!(began.elapsed() >= Duration::from_secs(1));
     last.0.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
     let pong = std::iter::from_fn(|| last.next()).find(|frame| frame.kind == PING);
     assert_eq!(pong.unwrap().payload, b"are you?");

@@ -11,8 +11,8 @@ use std::{
 use store::{Error, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, begin, block_on, key, origin, recovered, soon};
-use crate::support::{Backend, Cluster, Database, Durability};
+use super::{Bench, STATUSES, begin, block_on, key, new_customer, origin, recovered, soon};
+use crate::support::{Backend, Cluster, Database, Durability, eventually};
 
 /// The longest that an answer may take while the server is away.
 const BOUND: Duration = Duration::from_secs(10);
@@ -162,6 +162,31 @@ fn connections_that_the_server_ends_are_replaced() {
             }
             recovered(&bench.store).await;
         }
+    });
+}
+
+#[test]
+fn what_the_server_ends_before_its_commit_is_written_all_the_same() {
+    block_on(async {
+        let bench = Bench::on(Backend::Postgres.database()).await;
+        bench.register(&["0@example.com"]).await;
+        let mut holder = bench.database.session().holding_customers();
+        let mut sql = bench.database.session();
+        let waits = "FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'dcams-gateway' AND wait_event_type = 'Lock'";
+        let put = begin(bench.put(new_customer("1@example.com"))).await;
+        let (put, ()) = tokio::join!(put, async {
+            tokio::task::block_in_place(|| {
+                eventually("the write waits", || {
+                    sql.number(&format!("(SELECT count(*) {waits})")) == 1
+                });
+                let end = format!("(SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 10000)) {waits})");
+                assert_eq!(sql.number(&end), 1);
+                holder.release();
+            });
+        });
+        assert!(put.unwrap().created);
+        assert_eq!(bench.whole_history("1@example.com").await.len(), 1);
     });
 }
 

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod metered;
+mod refused;
 mod timed;
 
 use std::{
@@ -39,6 +40,7 @@ use tower::{Service, ServiceExt};
 use self::{
     addresses::{Addresses, Seat},
     metered::Metered,
+    refused::Refused,
     timed::{Timed, Times, Turn},
 };
 use crate::{cli::ConnectionLimits, peer::TrustedProxies, tls::Acceptor};
@@ -99,14 +101,6 @@ pub(crate) struct Listener {
     heads: Arc<Heads>,
 }
 
-/// How many connections were closed at once.
-struct Refused {
-    /// There were too many in all.
-    all: Counter,
-    /// There were too many from their address.
-    address: Counter,
-}
-
 /// How many heads of HTTP/1 were refused before they were requests: nothing else tells of them.
 struct Heads {
     malformed: Counter,
@@ -152,17 +146,13 @@ impl Listener {
     ) -> anyhow::Result<Self> {
         let socket = listen(address).with_context(|| format!("cannot listen on {address} ({name})"))?;
         let listener = name.to_ascii_lowercase();
-        let refused = |limit: &'static str| metrics::counter!("dcams_connections_refused_total", "listener" => listener.clone(), "limit" => limit);
         Ok(Self {
             socket,
             protocol,
             trusted,
             limits,
             tls: None,
-            refused: Refused {
-                all: refused("all"),
-                address: refused("address"),
-            },
+            refused: Refused::register(&listener),
             heads: Arc::new(Heads::register(&listener)),
         })
     }
@@ -200,21 +190,21 @@ impl Listener {
                     continue;
                 }
             };
-            // What is too much is closed at once: a client that is told to wait would only hold a descriptor.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                self.refused.all.increment(1);
+                self.refused.for_all();
                 continue;
             };
-            // A proxy connects for many.
             let seat = if self.trusted.contains(peer.ip()) {
+                // A proxy connects for many.
                 None
             } else {
-                let seat = addresses.seat(peer.ip(), self.limits.connections_per_address);
-                if seat.is_none() {
-                    self.refused.address.increment(1);
-                    continue;
+                match addresses.seat(peer.ip(), self.limits.connections_per_address) {
+                    Ok(seat) => Some(seat),
+                    Err(full) => {
+                        self.refused.for_address(stream, full, &stop.now, &connections);
+                        continue;
+                    }
                 }
-                seat
             };
             // Without it small replies wait for the client's acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
@@ -311,9 +301,10 @@ impl Connection {
                 }
                 // Who has no seat, as a proxy, has none to lose.
                 if is_abuse(&error)
-                    && let Some(seat) = self.seat
+                    && let Some(mut seat) = self.seat
                     && let Ok(_penalty) = self.penalties.try_acquire()
                 {
+                    seat.mark_abused();
                     drop(self.place);
                     tokio::select! {
                         () = sleep(PENALTY) => drop(seat),

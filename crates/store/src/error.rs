@@ -71,6 +71,12 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Unknown(_))
     }
 
+    /// Whether the database ended a connection that was in use, and may take another: an operator told it to, or the next
+    /// statement of a transaction did not come in time.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Unavailable(message) if message.contains(CUT_OFF))
+    }
+
     /// The same, and where it happened, for whoever has two stores at hand.
     pub(crate) fn at(self, location: &Location) -> Self {
         let place = |message: String| format!("{location}: {message}");
@@ -84,6 +90,9 @@ impl Error {
         }
     }
 }
+
+/// What PostgreSQL says last on a connection that it ends.
+const CUT_OFF: &str = "terminating connection";
 
 /// Parts of messages that tell an outage from a defect. diesel gives most of these no kind of their own.
 const OUTAGES: [&str; 26] = [
@@ -104,7 +113,7 @@ const OUTAGES: [&str; 26] = [
     "connection not open",
     "SSL SYSCALL error",
     // PostgreSQL's classes 53, 57 and 25006
-    "terminating connection",
+    CUT_OFF,
     "the database system is",
     "too many clients",
     "remaining connection slots",

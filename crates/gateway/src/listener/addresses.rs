@@ -7,46 +7,77 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The addresses that have connections, or had one that they abused, each with how many. There are no more of them than of
-/// these two together.
+/// The addresses that have connections, or had one that they abused. There are no more of them than of these two together.
 #[derive(Clone, Default)]
-pub(super) struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(super) struct Addresses(Arc<Mutex<HashMap<IpAddr, Seats>>>);
+
+/// The seats of an address.
+#[derive(Default)]
+struct Seats {
+    taken: usize,
+    /// How many of them are kept for connections that were abused, and have ended.
+    abused: usize,
+}
+
+/// An address has no seat left.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full {
+    /// Whether it has abused some of them.
+    pub(super) is_abuser: bool,
+}
 
 /// A connection that is counted for its address, until this is dropped.
 pub(super) struct Seat {
     addresses: Addresses,
     network: IpAddr,
+    is_abused: bool,
 }
 
 impl Addresses {
     /// A seat for one more connection from an address, if it has fewer than `most`.
-    pub(super) fn seat(&self, address: IpAddr, most: NonZeroUsize) -> Option<Seat> {
+    pub(super) fn seat(&self, address: IpAddr, most: NonZeroUsize) -> Result<Seat, Full> {
         let network = network(address);
-        let mut counts = self.lock();
-        let count = counts.entry(network).or_default();
-        if *count >= most.get() {
-            return None;
+        let mut all = self.lock();
+        let seats = all.entry(network).or_default();
+        if seats.taken >= most.get() {
+            return Err(Full {
+                is_abuser: seats.abused > 0,
+            });
         }
-        *count += 1;
-        Some(Seat {
+        seats.taken += 1;
+        Ok(Seat {
             addresses: self.clone(),
             network,
+            is_abused: false,
         })
     }
 
     /// Poisoned by nothing: no line under it panics.
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Seats>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Notes that its connection was abused.
+    pub(super) fn mark_abused(&mut self) {
+        if !self.is_abused
+            && let Some(seats) = self.addresses.lock().get_mut(&self.network)
+        {
+            seats.abused += 1;
+            self.is_abused = true;
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut counts = self.addresses.lock();
-        if let Some(count) = counts.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.network);
+        let mut all = self.addresses.lock();
+        if let Some(seats) = all.get_mut(&self.network) {
+            seats.taken -= 1;
+            seats.abused -= usize::from(self.is_abused);
+            if seats.taken == 0 {
+                all.remove(&self.network);
             }
         }
     }
@@ -64,6 +95,8 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const INNOCENT: Option<Full> = Some(Full { is_abuser: false });
+
     #[test]
     fn an_address_has_as_many_seats_as_it_may_and_gets_back_what_it_leaves() {
         let addresses = Addresses::default();
@@ -72,11 +105,11 @@ mod tests {
         let first = seat("10.0.0.1").unwrap();
         // The same address in its other form.
         let second = seat("::ffff:10.0.0.1").unwrap();
-        assert!(seat("10.0.0.1").is_none());
+        assert_eq!(seat("10.0.0.1").err(), INNOCENT);
         let other = seat("10.0.0.2").unwrap();
         drop(first);
         let third = seat("10.0.0.1").unwrap();
-        assert!(seat("10.0.0.1").is_none());
+        assert_eq!(seat("10.0.0.1").err(), INNOCENT);
         drop((second, third, other));
         assert!(addresses.lock().is_empty(), "nothing is kept of who has gone");
     }
@@ -86,7 +119,20 @@ mod tests {
         let addresses = Addresses::default();
         let seat = |address: &str| addresses.seat(address.parse().unwrap(), NonZeroUsize::MIN);
         let _first = seat("2001:db8:0:1::1").unwrap();
-        assert!(seat("2001:db8:0:1:ffff::2").is_none());
-        assert!(seat("2001:db8:0:2::1").is_some());
+        assert_eq!(seat("2001:db8:0:1:ffff::2").err(), INNOCENT);
+        assert!(seat("2001:db8:0:2::1").is_ok());
+    }
+
+    #[test]
+    fn an_address_is_an_abuser_as_long_as_it_pays_for_that() {
+        let addresses = Addresses::default();
+        let seat = || addresses.seat("10.0.0.1".parse().unwrap(), NonZeroUsize::MIN);
+        let mut abused = seat().unwrap();
+        abused.mark_abused();
+        abused.mark_abused();
+        assert_eq!(seat().err(), Some(Full { is_abuser: true }));
+        drop(abused);
+        let _other = seat().unwrap();
+        assert_eq!(seat().err(), INNOCENT);
     }
 }

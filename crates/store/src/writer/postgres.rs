@@ -103,13 +103,10 @@ impl Apply for Applier {
     const MIXES: bool = false;
 
     fn apply(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
-        let plain: Option<Vec<_>> = batch
-            .iter()
-            .map(|work| work.plain().map(|change| (change, &*work.email_key)))
-            .collect();
-        match plain {
-            Some(changes) => self.set_statuses(&changes),
-            None => self.put(batch),
+        match self.try_once(batch) {
+            // It was not at its commit, so nothing was done, and the next connection may do it.
+            Err(error) if error.is_cut_off() => self.try_once(batch),
+            result => result,
         }
     }
 
@@ -143,6 +140,17 @@ impl Apply for Applier {
 }
 
 impl Applier {
+    fn try_once(&mut self, batch: &[&Work]) -> Result<Vec<Outcome>> {
+        let plain: Option<Vec<_>> = batch
+            .iter()
+            .map(|work| work.plain().map(|change| (change, &*work.email_key)))
+            .collect();
+        match plain {
+            Some(changes) => self.set_statuses(&changes),
+            None => self.put(batch),
+        }
+    }
+
     fn set_statuses(&mut self, changes: &[(&Change, &str)]) -> Result<Vec<Outcome>> {
         let now = model::now();
         let attempt = Attempt::new();
