@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::http2::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, call,
-    frame, header, settings_frame,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
+    call, frame, header, settings_frame,
 };
 use crate::{
     grpc::{
@@ -151,30 +151,45 @@ fn calls_over_the_limit_that_are_sent_all_the_same_are_too_many() {
 
 #[test]
 fn who_was_cut_off_has_a_connection_less_for_a_while() {
-    let database = Backend::Sqlite.database();
-    let gateway = Gateway::start(&database, &["--demo", "--connections-per-address", "3"]);
-    let address = gateway.grpc.unwrap();
-    let pings = frame(PING, 0, 0, &[7; 8]).repeat(100_000);
-    // One for what is no HTTP/2 at all after the hello, and one for a flood.
-    for abuse in [frame(DATA, 0, 0, b"no stream"), pings] {
-        let mut raw = Raw::greet(address, &[]);
+    let headers = call("GetStatus", "USERNAME:PASSWORD");
+    let resets = |number| {
+        let mut both = frame(HEADERS, END_HEADERS, stream(number), &headers);
+        both.extend(frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
+        both
+    };
+    let more = frame(CONTINUATION, 0, 1, &header("x-more", &"a".repeat(100)));
+    let abuses = [
+        ("no HTTP/2", frame(DATA, 0, 0, b"no stream")),
+        ("rapid reset", (0..10_000).flat_map(resets).collect()),
+        (
+            "CONTINUATION",
+            [frame(HEADERS, 0, 1, &headers), more.repeat(10_000)].concat(),
+        ),
+        ("PING", frame(PING, 0, 0, &[7; 8]).repeat(100_000)),
+        ("SETTINGS", settings_frame(&[(4, 65_535)]).repeat(100_000)),
+    ];
+    for (name, abuse) in abuses {
+        let database = Backend::Sqlite.database();
+        let gateway = Gateway::start(&database, &["--demo", "--connections-per-address", "2"]);
+        let address = gateway.grpc.unwrap();
+        let mut raw = Raw::open(address);
         let mut writer = raw.0.try_clone().unwrap();
         thread::scope(|scope| {
-            scope.spawn(move || drop(writer.write_all(&abuse)));
+            scope.spawn(move || drop(writer.write_all(&[PREFACE, &settings_frame(&[]), &abuse].concat())));
             raw.until_closed();
         });
+        // Of two, one is left, and that one is served.
+        let mut last = Raw::greet(address, &[]);
+        assert!(last.next().is_some());
+        // It would come back at once, and is let go after a second.
+        let began = Instant::now();
+        let mut refused = Raw::greet(address, &[]);
+        assert!(refused.next().is_none(), "{name} costs nothing");
+        assert!(began.elapsed() >= Duration::from_secs(1), "{name}");
+        last.0.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
+        let pong = std::iter::from_fn(|| last.next()).find(|frame| frame.kind == PING);
+        assert_eq!(pong.unwrap().payload, b"are you?");
     }
-    // Of three, one is left, and that one is served.
-    let mut last = Raw::greet(address, &[]);
-    assert!(last.next().is_some());
-    // It would come back at once, and is let go after a second.
-    let began = Instant::now();
-    let mut refused = Raw::open(address);
-    assert!(refused.next().is_none());
-    assert!(began.elapsed() >= Duration::from_secs(1));
-    last.0.write_all(&frame(PING, 0, 0, b"are you?")).unwrap();
-    let pong = std::iter::from_fn(|| last.next()).find(|frame| frame.kind == PING);
-    assert_eq!(pong.unwrap().payload, b"are you?");
 }
 
 /// What a lively client does is none of that.

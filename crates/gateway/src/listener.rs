@@ -445,10 +445,14 @@ impl Connection {
 /// Whether the client was at fault, and not merely slow or gone: h2 has found that it broke the protocol or sends too much, or
 /// [`Metered`] has.
 fn is_abuse(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| {
-        error.is_library() || error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::Other)
-    })
+    let Some(source) = std::error::Error::source(error) else {
+        return false;
+    };
+    match source.downcast_ref::<h2::Error>() {
+        Some(error) => error.is_library(),
+        // hyper takes an error of the stream out of h2's.
+        None => source.downcast_ref().is_some_and(metered::is_too_many),
+    }
 }
 
 /// The value of `Connection` that announces its end.

@@ -71,10 +71,10 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Unknown(_))
     }
 
-    /// Whether the database ended a connection that was in use, and may take another: an operator told it to, or the next
-    /// statement of a transaction did not come in time.
+    /// Whether PostgreSQL ended a connection that was in use, and may take another: it was told to, or the next statement of a
+    /// transaction did not come in time.
     pub(crate) fn is_cut_off(&self) -> bool {
-        matches!(self, Self::Unavailable(message) if message.contains(CUT_OFF))
+        matches!(self, Self::Unavailable(message) if CUT_OFF.iter().any(|end| message.contains(end)))
     }
 
     /// The same, and where it happened, for whoever has two stores at hand.
@@ -91,8 +91,9 @@ impl Error {
     }
 }
 
-/// What PostgreSQL says last on a connection that it ends.
-const CUT_OFF: &str = "terminating connection";
+/// What PostgreSQL says last on a connection that it ends, and what libpq says of each statement after that: a rollback,
+/// whose error diesel gives in place of the one before.
+const CUT_OFF: [&str; 2] = ["terminating connection", "no connection to the server"];
 
 /// Parts of messages that tell an outage from a defect. diesel gives most of these no kind of their own.
 const OUTAGES: [&str; 26] = [
@@ -109,11 +110,11 @@ const OUTAGES: [&str; 26] = [
     "could not connect",
     "could not receive data",
     "could not send data",
-    "no connection to the server",
+    CUT_OFF[1],
     "connection not open",
     "SSL SYSCALL error",
     // PostgreSQL's classes 53, 57 and 25006
-    CUT_OFF,
+    CUT_OFF[0],
     "the database system is",
     "too many clients",
     "remaining connection slots",

@@ -86,6 +86,14 @@ impl<T> Metered<T> {
     }
 }
 
+/// What such a stream fails with. h2 makes another error of it, of which this and the text are left.
+const TOO_MANY: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+
+/// Whether a stream failed for its frames.
+pub(super) fn is_too_many(error: &io::Error) -> bool {
+    error.kind() == TOO_MANY
+}
+
 /// Where in the client's bytes the frames begin.
 #[derive(Default)]
 struct Frames {
@@ -191,7 +199,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
             // A PING is answered, with a write of its own.
             let price = if kind == PING { 2 } else { 1 };
             if !this.allowance.take(price) {
-                return Poll::Ready(Err(io::Error::other("too many frames that are no calls")));
+                return Poll::Ready(Err(io::Error::new(TOO_MANY, "too many frames that are no calls")));
             }
             counted += 1;
         }
