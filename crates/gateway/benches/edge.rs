@@ -16,7 +16,7 @@ mod http2;
 
 use std::{
     io::{Read, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -66,6 +66,14 @@ fn main() {
         while !stop.load(Ordering::Relaxed) {
             std::hint::spin_loop();
         }
+    });
+    // Nor has the gateway a part in this one: it is what such a client, and the loopback, take of the machine.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = elsewhere.local_addr().unwrap();
+    thread::spawn(move || elsewhere.incoming().for_each(drop));
+    let [.., (_, first, frames)] = floods();
+    compare("a flood of another server (gRPC)", rounds, calls, |stop| {
+        flood(closing, &first, &frames, stop)
     });
 
     for (name, first, frames) in floods() {

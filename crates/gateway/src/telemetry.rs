@@ -141,7 +141,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         ("dcams_calls_under_way", "Calls that --max-calls counts now"),
         (
             "dcams_connections_refused_total",
-            "Connections that were closed at once, since there were too many",
+            "Connections that were closed unused, since there were too many",
         ),
         (
             "dcams_heads_refused_total",
