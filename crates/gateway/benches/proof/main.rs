@@ -155,16 +155,15 @@ fn main() {
     }
 }
 
-/// The cores, and how many threads the program has for its clients on them.
-fn cores_and_workers() -> (usize, usize) {
-    let cores = std::thread::available_parallelism().unwrap().get();
-    (cores, cores.saturating_sub(1).max(1))
+/// How many cores there are, and threads for clients in the program, which nobody told otherwise.
+fn cores() -> usize {
+    std::thread::available_parallelism().unwrap().get()
 }
 
 /// What is measured beside the program runs as the program does.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores_and_workers().1)
+        .worker_threads(cores())
         .enable_all()
         .build()
         .unwrap()
@@ -176,7 +175,7 @@ fn head(cluster: &Cluster, scale: &Scale) -> String {
     let processor = processors
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let (cores, workers) = cores_and_workers();
+    let cores = cores();
     let memory = fs::read_to_string("/proc/meminfo").unwrap();
     let memory = memory.lines().next().unwrap().trim_start_matches("MemTotal:").trim();
     let said_by = |command: &mut Command| {
@@ -184,7 +183,7 @@ fn head(cluster: &Cluster, scale: &Scale) -> String {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     format!(
-        "{cores} cores ({}), {memory}, Linux {}; the load and PostgreSQL are on the same cores. Worker threads: {workers}. {}, {}, {}. SQLite with \
+        "{cores} cores ({}), {memory}, Linux {}; the load and PostgreSQL are on the same cores. Worker threads: {cores}. {}, {}, {}. SQLite with \
          `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit` on. Medians of {ROUNDS} rounds of {:?} in turn \
          (lowest to highest). Every reply was compared with the one that it must be. Made by:\n\n\
          ```\ncargo bench -p dcams-gateway --bench proof -- --write\n```\n",

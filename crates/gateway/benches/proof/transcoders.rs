@@ -16,7 +16,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::{
-    ROUNDS, Scale, cores_and_workers,
+    ROUNDS, Scale, cores,
     load::{Asks, Client, Exchange, Face, PASSWORD, Rounds, Target, USER},
     stores::filled,
     support::{Backend, Connection, Gateway, eventually},
@@ -135,12 +135,11 @@ pub(crate) fn measure(scale: &Scale) -> Transcoders {
             reads(),
         ),
     ];
-    // As many workers as the gateway has, and, as is its default, as cores.
-    let (cores, workers) = cores_and_workers();
+    // One worker, which wastes nothing on others, and, as is its default and the gateway's, as many as cores.
     let envoys: Vec<_> = installed()
         .iter()
         .flat_map(|program| {
-            BTreeSet::from([workers, cores])
+            BTreeSet::from([1, cores()])
                 .into_iter()
                 .map(move |workers| (program, workers))
         })
