@@ -160,10 +160,11 @@ fn cores() -> usize {
     std::thread::available_parallelism().unwrap().get()
 }
 
-/// What is measured beside the program runs as the program does.
+/// What is measured beside the program has one thread for its clients, which the load keeps busy: with more, what they take to
+/// fall asleep and to be woken hides the price of a step, the more so the cheaper it is.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores())
+        .worker_threads(1)
         .enable_all()
         .build()
         .unwrap()
@@ -183,7 +184,7 @@ fn head(cluster: &Cluster, scale: &Scale) -> String {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     format!(
-        "{cores} cores ({}), {memory}, Linux {}; the load and PostgreSQL are on the same cores. Worker threads: {cores}. {}, {}, {}. SQLite with \
+        "{cores} cores ({}), {memory}, Linux {}; the load and PostgreSQL are on the same cores. The gateway has {cores} threads for clients, the steps have one. {}, {}, {}. SQLite with \
          `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit` on. Medians of {ROUNDS} rounds of {:?} in turn \
          (lowest to highest). Every reply was compared with the one that it must be. Made by:\n\n\
          ```\ncargo bench -p dcams-gateway --bench proof -- --write\n```\n",
