@@ -3,7 +3,7 @@
 use store::{Error, Place, Status};
 
 use super::{Bench, block_on, soon};
-use crate::support::{Backend, Cluster, Database, Durability};
+use crate::support::{Backend, Cluster, Database, Durability, eventually};
 
 on_both! { alone;
     pages_of_any_size_are_the_whole_feed_in_its_order,
@@ -188,5 +188,34 @@ fn an_earlier_transaction_that_changes_a_customer_later_comes_later() {
             .unwrap();
         let versions: Vec<_> = page.iter().map(|item| item.change.version).collect();
         assert_eq!(versions, [1, 2, 3]);
+    });
+}
+
+/// As a batch does it, whose statement began before the other one had ended.
+#[test]
+fn a_statement_that_waited_for_a_customer_comes_after_who_had_it() {
+    alone(Backend::Postgres, async |bench: Bench| {
+        bench.register(&["ann@example.com"]).await;
+        let mut earlier = bench.database.session();
+        earlier.execute("BEGIN; SELECT pg_current_xact_id()");
+        let mut later = bench.database.session();
+        later.execute("BEGIN; UPDATE customers SET revision = revision + 1");
+        let xid = later.number("pg_current_xact_id()::text");
+        let order = std::thread::spawn(move || {
+            earlier.number(
+                "(WITH locked AS MATERIALIZED (SELECT id FROM customers FOR UPDATE)
+                  SELECT status_changes_order(count(*)) FROM locked)",
+            )
+        });
+        let mut sql = bench.database.session();
+        eventually("the statement waits", || {
+            sql.number(
+                "(SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%locked%')",
+            ) == 1
+        });
+        later.execute("COMMIT");
+        let order = order.join().unwrap();
+        assert!(order >= xid, "{order} before {xid}");
     });
 }

@@ -1,9 +1,9 @@
 //! The feed: the changes of an account in an order in which whoever follows them misses none.
 //!
 //! On PostgreSQL the numbers of rows are given before their transactions commit, so a row may become visible behind one
-//! with a larger number. Here rows are ordered by the transaction that wrote them, and handed out only when every
-//! transaction up to theirs has ended. The change of a customer never has a smaller transaction than the one before it: a
-//! trigger sees to that. <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
+//! with a larger number. Here rows are ordered by the transaction that wrote them, or a later one that had ended by then, and
+//! handed out only when every transaction up to that has ended. So the change of a customer never comes before an earlier one
+//! (`status_changes_order`, in the migrations). <https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT>
 
 use std::{
     cmp::Ordering,

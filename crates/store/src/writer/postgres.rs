@@ -269,7 +269,8 @@ impl Kept<PgConnection> {
 ///
 /// `permitted` stands apart so that `locked` finds each row by the whole of its key: in one join, a planner without
 /// statistics reads all customers of the account instead. `locked` sees each row as its last committed change left it, and
-/// passes over those that another transaction holds: one of them must not hold up a whole batch. What comes back are the
+/// passes over those that another transaction holds: one of them must not hold up a whole batch. `ordered` comes when all of
+/// them are had, and gives the rows of the history their place in the feed. What comes back are the
 /// rows as they were before; a change without one found no account, no right, no customer, or a customer that is held.
 struct SetStatuses<'a> {
     attempt: &'a [u8],
@@ -367,16 +368,18 @@ impl QueryFragment<Pg> for SetStatuses<'_> {
         out.push_sql(
             ")
                 FROM locked l WHERE c.id = l.id AND l.status <> l.to_status AND l.holds
+            ), ordered AS MATERIALIZED (
+                SELECT status_changes_order(count(*)) AS xid FROM locked
             ), recorded AS (
                 INSERT INTO status_changes (account_id, customer_id, version, from_status, to_status, actor, face,
-                                            request_id, reason, change_time)
+                                            request_id, reason, change_time, xid)
                 SELECT account_id, id, status_version + 1, status, to_status, actor, face, request_id, reason,
                        greatest(update_time, ",
         );
         out.push_bind_param::<BigInt, _>(&self.now)?;
         out.push_sql(
-            ")
-                FROM locked WHERE status <> to_status AND holds ORDER BY item
+            "), xid
+                FROM locked CROSS JOIN ordered WHERE status <> to_status AND holds ORDER BY item
             )
             SELECT item, holds, id, public_id, reference, profile, data_key, status, status_version, revision, create_time,
                    update_time
