@@ -1,5 +1,5 @@
 -- A transaction has its number before it has the row of a customer, so one with a larger number may change the customer first. A
--- trigger looked for the row of that change, for each row that was written: a seventh of the server's time. The number of the last
+-- trigger looked for the row of that change, for each row that was written, and cost a tenth of the changes a second. The number of the last
 -- transaction that has ended by now does as well: whoever changed a customer has ended before the next one has its row. It is no
 -- smaller than theirs, nor than what they took it for, and where it is the same, the later row has the larger position.
 --
