@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::http2::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
-    call, frame, header, settings_frame,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, Raw, SETTINGS, WINDOW_UPDATE, call,
+    cancelled, frame, header, settings_frame,
 };
 use crate::{
     grpc::{
@@ -93,9 +93,7 @@ fn stream(number: u32) -> u32 {
 fn calls_that_are_cancelled_at_once_are_too_many() {
     let headers = call("GetStatus", "USERNAME:PASSWORD");
     flood("rapid reset", &[], ONCE, move |number| {
-        let mut both = frame(HEADERS, END_HEADERS, stream(number), &headers);
-        both.extend(frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
-        both
+        cancelled(stream(number), &headers)
     });
 }
 
@@ -152,11 +150,7 @@ fn calls_over_the_limit_that_are_sent_all_the_same_are_too_many() {
 #[test]
 fn who_was_cut_off_has_a_connection_less_for_a_while() {
     let headers = call("GetStatus", "USERNAME:PASSWORD");
-    let resets = |number| {
-        let mut both = frame(HEADERS, END_HEADERS, stream(number), &headers);
-        both.extend(frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
-        both
-    };
+    let resets = |number| cancelled(stream(number), &headers);
     let more = frame(CONTINUATION, 0, 1, &header("x-more", &"a".repeat(100)));
     let abuses = [
         ("no HTTP/2", frame(DATA, 0, 0, b"no stream")),

@@ -87,6 +87,15 @@ fn or_end(read: io::Result<()>) -> Option<()> {
     }
 }
 
+/// A call that is cancelled as soon as it has begun.
+pub fn cancelled(stream: u32, headers: &[u8]) -> Vec<u8> {
+    const CANCEL: u32 = 8;
+
+    let mut both = frame(HEADERS, END_HEADERS, stream, headers);
+    both.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
+    both
+}
+
 /// A frame to send.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();

@@ -66,7 +66,7 @@ fn no_input_comes_to_what_it_must_not() {
                 inputs[at] = input;
             }
         }
-        tell(&format!("inputs: {} held for {count} made of {}", target.name, kept));
+        tell(&format!("inputs: {} held for {count} made of {kept}", target.name));
         assert!(count > 20, "{} is too slow to be tested: {count}", target.name);
     }
 }

@@ -23,7 +23,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http2::{CONTINUATION, END_HEADERS, HEADERS, PING, RST_STREAM, Raw, call, frame, header, settings_frame};
+use http2::{CONTINUATION, HEADERS, PING, Raw, call, cancelled, frame, header, settings_frame};
 use support::{Backend, Connection, Gateway, post};
 
 /// How many slow clients there are, as many of each kind.
@@ -252,12 +252,7 @@ fn floods() -> [(&'static str, Vec<u8>, Vec<u8>); 4] {
         (
             "rapid reset",
             Vec::new(),
-            many(&|number| {
-                let stream = number * 2 + 1;
-                let mut both = frame(HEADERS, END_HEADERS, stream, &headers);
-                both.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
-                both
-            }),
+            many(&|number| cancelled(number * 2 + 1, &headers)),
         ),
         (
             "CONTINUATION flood",

@@ -74,7 +74,7 @@ impl Error {
     /// Whether PostgreSQL ended a connection that was in use, and may take another: it was told to, or the next statement of a
     /// transaction did not come in time.
     pub(crate) fn is_cut_off(&self) -> bool {
-        matches!(self, Self::Unavailable(message) if CUT_OFF.iter().any(|end| message.contains(end)))
+        matches!(self, Self::Unavailable(message) if message.contains(ENDED) || message.contains(HAS_ENDED))
     }
 
     /// The same, and where it happened, for whoever has two stores at hand.
@@ -91,9 +91,11 @@ impl Error {
     }
 }
 
-/// What PostgreSQL says last on a connection that it ends, and what libpq says of each statement after that: a rollback,
-/// whose error diesel gives in place of the one before.
-const CUT_OFF: [&str; 2] = ["terminating connection", "no connection to the server"];
+/// What PostgreSQL says last on a connection that it ends.
+const ENDED: &str = "terminating connection";
+
+/// What libpq says of each statement after that, as of a rollback, whose error diesel gives in place of the one before.
+const HAS_ENDED: &str = "no connection to the server";
 
 /// Parts of messages that tell an outage from a defect. diesel gives most of these no kind of their own.
 const OUTAGES: [&str; 26] = [
@@ -110,11 +112,11 @@ const OUTAGES: [&str; 26] = [
     "could not connect",
     "could not receive data",
     "could not send data",
-    CUT_OFF[1],
+    HAS_ENDED,
     "connection not open",
     "SSL SYSCALL error",
     // PostgreSQL's classes 53, 57 and 25006
-    CUT_OFF[0],
+    ENDED,
     "the database system is",
     "too many clients",
     "remaining connection slots",

@@ -1,7 +1,7 @@
 -- A transaction has its number before it has the row of a customer, so one with a larger number may change the customer first. A
--- trigger looked for the row of that change, for each row that was written, and cost a tenth of the changes a second. The number of the last
--- transaction that has ended by now does as well: whoever changed a customer has ended before the next one has its row. It is no
--- smaller than theirs, nor than what they took it for, and where it is the same, the later row has the larger position.
+-- trigger looked for the row of that change, for each row that was written, and cost a tenth of the changes a second. The number of
+-- the last transaction that has ended by now does as well: whoever changed a customer has ended before the next one has its row. It
+-- is no smaller than theirs, nor than what they took it for, and where it is the same, the later row has the larger position.
 --
 -- The row is handed out when all transactions up to this number have ended, and so no earlier than by that of its own. The number
 -- is given already, so that nothing has to come after the row for that.

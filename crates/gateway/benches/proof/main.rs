@@ -155,7 +155,7 @@ fn main() {
     }
 }
 
-/// How many cores there are, and threads for clients in the program, which nobody told otherwise.
+/// How many cores there are. The program has as many threads for clients.
 fn cores() -> usize {
     std::thread::available_parallelism().unwrap().get()
 }

@@ -1,4 +1,4 @@
-//! Connections that are too many, and how they are closed.
+//! Connections that are too many: they are counted, and some of them closed late.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ const DELAY: Duration = Duration::from_secs(1);
 /// How many of these there are at most; beyond that they are closed at once, like those of everybody else.
 const DELAYED: usize = 256;
 
-/// Closes what a listener does not serve, and counts it.
+/// Counts what a listener does not serve, and keeps it open where that is better.
 pub(super) struct Refused {
     /// There were too many in all.
     all: Counter,
@@ -39,7 +39,7 @@ impl Refused {
         self.all.increment(1);
     }
 
-    /// There are too many from its address.
+    /// There are too many from its address. `stream` is closed when it is dropped.
     pub(super) fn for_address(
         &self,
         stream: impl Send + 'static,
