@@ -1,12 +1,18 @@
 //! What is special about a store in a SQLite file: who may read it, what survives, and how large its WAL becomes.
 
-use std::{num::NonZeroUsize, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    os::unix::fs::PermissionsExt,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::Integer};
 use store::{Error, NewCustomer, Profile, Settings, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, block_on, image, new_customer, recovered, soon, with_images};
+use super::{Bench, STATUSES, block_on, image, key, new_customer, recovered, soon, with_images};
 use crate::support::{Backend, Database, Session};
 
 /// How many changes there are between two checkpoints, at least.
@@ -95,6 +101,18 @@ fn the_file_is_in_wal_mode_with_small_pages() {
         let mut sql = bench.database.session();
         assert_eq!(sql.number("(SELECT journal_mode = 'wal' FROM pragma_journal_mode)"), 1);
         assert_eq!(sql.number("(SELECT page_size FROM pragma_page_size)"), 1_024);
+    });
+}
+
+#[test]
+fn a_customer_is_looked_up_on_the_thread_that_asks() {
+    test(async |bench| {
+        bench.register(&["a@example.com"]).await;
+        // The first has no connection yet.
+        bench.customer("a@example.com").await;
+        let asked = pin!(bench.store.customer(bench.shop, key("a@example.com"), soon()));
+        let answer = asked.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(answer, Poll::Ready(Ok(_))), "{answer:?}");
     });
 }
 

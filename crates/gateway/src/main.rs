@@ -40,7 +40,7 @@ mod tls;
 mod traces;
 mod webhooks;
 
-use std::{fmt, io::Write, num::NonZeroUsize, process::ExitCode};
+use std::{fmt, io::Write, process::ExitCode};
 
 use anyhow::Context;
 use cli::{Cli, Command};
@@ -75,11 +75,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let log = telemetry::log(&cli.log, writing);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Command::Serve(options) = &cli.command {
-        runtime.worker_threads(
-            options
-                .worker_threads
-                .map_or_else(serve::worker_threads, NonZeroUsize::get),
-        );
+        runtime.worker_threads(serve::worker_threads(options));
     }
     let runtime = runtime.enable_all().build().context("no threads to run on")?;
     runtime.block_on(async {

@@ -168,9 +168,14 @@ impl<'a> LegacyRequest<'a> {
 
 /// The `authorization` of `user` with `pass`.
 fn basic(user: &str, pass: &str) -> Result<HeaderValue, Refusal> {
-    let mut header = String::from("Basic ");
-    STANDARD.encode_string([user, ":", pass].concat(), &mut header);
-    // Base64 is always a header value; the type does not know.
+    const SCHEME: &str = "Basic ";
+
+    let plain = [user, ":", pass].concat();
+    let mut header = vec![0; SCHEME.len() + plain.len().div_ceil(3) * 4];
+    let (scheme, encoded) = header.split_at_mut(SCHEME.len());
+    scheme.copy_from_slice(SCHEME.as_bytes());
+    // There is room, and base64 is always a header value; the types do not know.
+    STANDARD.encode_slice(plain, encoded).map_err(|_| Reason::Internal)?;
     let mut header = HeaderValue::try_from(header).map_err(|_| Reason::Internal)?;
     header.set_sensitive(true);
     Ok(header)

@@ -68,7 +68,7 @@ impl Store {
         let email_key = self.sealing.index(principal.account, &email);
         let sealing = self.sealing.clone();
         self.pool
-            .read(deadline, move |connection| {
+            .look_up(deadline, move |connection| {
                 look(connection, &principal, &email_key)?.open(&sealing, principal.account, &email_key)
             })
             .await
@@ -80,7 +80,7 @@ impl Store {
     /// [`Error::StaleCredentials`] when it does not.
     pub async fn confirm(&self, principal: Principal, deadline: Instant) -> Result<()> {
         self.pool
-            .read(deadline, move |connection| {
+            .look_up(deadline, move |connection| {
                 let look = LookAccount {
                     account: principal.account,
                 };

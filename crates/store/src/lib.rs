@@ -93,6 +93,9 @@ use writer::Writer;
 pub struct Settings {
     /// Threads, each with a connection, that answer reads and administration.
     pub readers: NonZeroUsize,
+    /// Reads of one customer that may run at once on the threads that ask, in place of these, where the store is a SQLite
+    /// file. While the file's disk hangs so many of those threads may hang too.
+    pub inline_reads: usize,
     /// Reads that may wait; one more is [`Error::Full`].
     pub read_queue: usize,
     /// Threads, each with a connection, that write. None means one on SQLite, which lets one write at a time and is
@@ -120,6 +123,7 @@ impl Default for Settings {
         }
         Self {
             readers: some(4),
+            inline_reads: 1,
             read_queue: 1_024,
             writers: None,
             write_queue: 1_024,

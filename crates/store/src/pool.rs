@@ -1,5 +1,7 @@
 //! Runs queries for async callers on a few threads of their own, each with a pooled connection: a dedicated thread
-//! costs a fraction of what a blocking task per query does.
+//! costs a fraction of what a blocking task per query does. What is quickly looked up has no need of them: [`inline`].
+
+mod inline;
 
 use std::{
     thread::{self, JoinHandle},
@@ -11,9 +13,10 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use opentelemetry::KeyValue;
 use tokio::sync::oneshot;
 
+use self::inline::Inline;
 use crate::{
     Error, Result, Settings, attempts,
-    connection::{AnyConnection, Connector},
+    connection::{AnyConnection, Connector, Location},
     error,
     model::expired,
     patience::Patience,
@@ -27,6 +30,7 @@ pub(crate) struct Pool {
     /// How many may wait in it, but for probes.
     most: usize,
     patience: Patience,
+    inline: Inline,
     threads: Vec<JoinHandle<()>>,
     connections: r2d2::Pool<Connector>,
     measures: Measures,
@@ -72,6 +76,11 @@ struct Connections {
 impl Pool {
     pub(crate) fn start(connector: Connector, settings: &Settings) -> Result<Self> {
         let system = connector.location().system();
+        // A server is always waited for.
+        let inline = match connector.location() {
+            Location::Sqlite(_) => settings.inline_reads,
+            Location::Postgres(_) => 0,
+        };
         let pool = r2d2::Pool::builder()
             .max_size(u32::try_from(settings.readers.get()).unwrap_or(u32::MAX))
             .min_idle(Some(0))
@@ -106,6 +115,7 @@ impl Pool {
             queue: Some(queue),
             most: settings.read_queue,
             patience: Patience::new(settings.queue_wait),
+            inline: Inline::new(inline),
             threads,
             connections: pool,
             measures: Measures::new(),
@@ -137,7 +147,32 @@ impl Pool {
         self.read_now(deadline, query).await
     }
 
-    /// The same for a probe, which waits however many do.
+    /// The same for what is found by its key, which is done at once where nothing has to be waited for.
+    pub(crate) async fn look_up<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        query: impl Fn(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.enter()?;
+        match self.look_up_inline(deadline, &query) {
+            Some(result) => result,
+            None => self.read_now(deadline, query).await,
+        }
+    }
+
+    /// Runs it on this thread, if it may and a connection is there. None as well when the connection turns out to be dead.
+    fn look_up_inline<T>(
+        &self,
+        deadline: Instant,
+        query: impl FnOnce(&mut AnyConnection) -> Result<T>,
+    ) -> Option<Result<T>> {
+        let _turn = self.inline.turn()?;
+        let mut connection = self.connections.try_get()?;
+        let result = self.query().run(deadline, || connection.run(query));
+        (!matches!(result, Err(Error::Unavailable(_)))).then_some(result)
+    }
+
+    /// The same as a read for a probe, which waits however many do.
     pub(crate) async fn probe<T: Send + 'static>(
         &self,
         deadline: Instant,
@@ -217,29 +252,27 @@ impl Pool {
         Error::Full
     }
 
+    /// A query that comes now.
+    fn query(&self) -> Query {
+        Query {
+            came: Instant::now(),
+            waited: self.measures.waited.clone(),
+            traced: Traced::here(),
+            system: self.system,
+        }
+    }
+
     async fn submit<T: Send + 'static>(
         &self,
         deadline: Instant,
         work: impl FnOnce(&Connections) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let (mut traced, system) = (Traced::here(), self.system);
-        let (patience, came, waited) = (self.patience.clone(), Instant::now(), self.measures.waited.clone());
+        let (query, patience) = (self.query(), self.patience.clone());
         let job: Job = Box::new(move |connections| {
-            patience.took(came);
-            waited.record(came.elapsed());
-            let from = traced.as_ref().map(|_| SystemTime::now());
-            let result = if expired(deadline) {
-                Err(Error::Expired)
-            } else {
-                work(connections)
-            };
-            if let (Some(traced), Some(from)) = (&mut traced, from) {
-                let system = KeyValue::new("db.system.name", system);
-                traced.tell("store.query", from, result.is_err(), vec![system]);
-            }
+            patience.took(query.came);
             // A caller that went away needs no answer.
-            let _ = reply.send(result);
+            let _ = reply.send(query.run(deadline, || work(connections)));
         });
         let closed = || Error::Unavailable("the store is closed".to_owned());
         let queue = self.queue.as_ref().ok_or_else(closed)?;
@@ -250,6 +283,31 @@ impl Pool {
         answer
             .await
             .unwrap_or_else(|_| Err(Error::Internal("a query ended without an answer".to_owned())))
+    }
+}
+
+/// A query from when it came, and what is told of it.
+struct Query {
+    came: Instant,
+    waited: Histogram,
+    traced: Option<Traced>,
+    system: &'static str,
+}
+
+impl Query {
+    /// Runs it, unless nobody waits for it any more.
+    fn run<T>(mut self, deadline: Instant, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.waited.record(self.came.elapsed());
+        let from = self.traced.as_ref().map(|_| SystemTime::now());
+        let result = match expired(deadline) {
+            true => Err(Error::Expired),
+            false => work(),
+        };
+        if let (Some(traced), Some(from)) = (&mut self.traced, from) {
+            let system = KeyValue::new("db.system.name", self.system);
+            traced.tell("store.query", from, result.is_err(), vec![system]);
+        }
+        result
     }
 }
 

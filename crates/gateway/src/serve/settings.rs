@@ -4,12 +4,15 @@ use grpc::StreamSettings;
 use store::Settings;
 use tokio_util::sync::CancellationToken;
 
+use super::worker_threads;
 use crate::cli::ServeOptions;
 
 /// Of the store.
 pub(super) fn store(options: &ServeOptions) -> Settings {
     Settings {
         readers: options.readers,
+        // Whatever the disk does, one thread goes on answering.
+        inline_reads: worker_threads(options) - 1,
         writers: options.writers,
         write_queue: options.write_queue.get(),
         queue_wait: options.overload.queue_wait,
