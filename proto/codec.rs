@@ -1,5 +1,6 @@
 //! How messages become bytes and come out of them: as prost does both, with what is taken for each call made to the measure of
-//! a message about one customer. A request of the facade passes this four times: its call and the answer, at both ends.
+//! a message about one customer. A request of a facade that is a process of its own passes this four times: its call and the
+//! answer, at both ends.
 
 use std::marker::PhantomData;
 

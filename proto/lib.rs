@@ -12,7 +12,7 @@ mod request_log;
 mod trace;
 
 pub use budget::{Budget, Hold};
-pub use client::{Client, Transport, client};
+pub use client::{Client, NearService, Transport, client};
 pub use context::{
     AUTHENTICATED, ClientAddress, FACE, FORWARDED_FOR, MAX_PASSWORD, MAX_USER, Near, REQUEST_ID, request_id,
 };

@@ -146,7 +146,7 @@ fn grpc_latencies(address: SocketAddr, time: Duration) -> Vec<Duration> {
     let authorization = format!("Basic {}", BASE64_STANDARD.encode("USERNAME:PASSWORD"));
     let mut latencies = runtime.block_on(async {
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let mut client = proto::client(endpoint.connect().await.unwrap());
+        let client = proto::client(endpoint.connect().await.unwrap());
         let end = Instant::now() + time;
         let mut latencies = Vec::new();
         while Instant::now() < end {

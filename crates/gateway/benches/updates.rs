@@ -236,7 +236,10 @@ async fn follow(gateway: &Gateway) -> Feed {
     let credentials = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "bench:bench password");
     let authorization = format!("Basic {credentials}").parse().unwrap();
     request.metadata_mut().insert("authorization", authorization);
-    let response = proto::client(channel).watch_status_changes(request).await.unwrap();
+    let response = proto::v1::storage_service_client::StorageServiceClient::new(channel)
+        .watch_status_changes(request)
+        .await
+        .unwrap();
     let mut feed = response.into_inner();
     feed.message().await.unwrap();
     feed

@@ -190,7 +190,7 @@ fn serve_store(
     tasks.spawn(webhooks::deliver(store.clone(), sender, pace, stop.now.clone()));
     Ok(Behind {
         gate: service.gate(),
-        client: proto::client(service),
+        client: service.client(),
         ready: Ready::Here(readiness),
         observed: observed.with(store.clone(), credentials),
         store: Some(store),

@@ -9,24 +9,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
 use opentelemetry::trace::FutureExt;
-use proto::{AUTHENTICATED, Budget, Call, FACE, Gate, Hold, REQUEST_ID, Reason, Refusal, Span, request_id};
+use proto::{
+    AUTHENTICATED, Budget, Call, Client, FACE, Gate, Hold, NearService, REQUEST_ID, Reason, Refusal, Span, request_id,
+    v1::{
+        GetStatusRequest, GetStatusResponse, UpdateStatusRequest, UpdateStatusResponse,
+        storage_service_server::StorageServiceServer,
+    },
+};
 use store::Face;
-use tonic::{Code, Status, body::Body, server::NamedService};
-use tower::Service;
+use tonic::{Code, Status, body::Body, codec::CompressionEncoding, metadata::MetadataValue, server::NamedService};
 
 use crate::{
-    Settings,
+    Service, Settings,
     budget::{Counted, Held, Sizes, Taken},
+    get_status,
     telemetry::{Caller, Measures, Record, Told, code},
+    update_status,
 };
 
 /// The one operation whose messages may be large.
 const LARGE: &str = "/dcams.storage.v1.StorageService/CreateOrUpdateCustomer";
+const UPDATE_STATUS: &str = "/dcams.storage.v1.StorageService/UpdateStatus";
+const GET_STATUS: &str = "/dcams.storage.v1.StorageService/GetStatus";
 
 /// The operations that wait for the writer.
-const CHANGES: [&str; 2] = [LARGE, "/dcams.storage.v1.StorageService/UpdateStatus"];
+const CHANGES: [&str; 2] = [LARGE, UPDATE_STATUS];
 
 /// What a call has passed with: an extension of the request.
 #[derive(Clone, Debug)]
@@ -38,11 +47,13 @@ pub(crate) struct Passed {
     pub(crate) caller: Caller,
 }
 
-/// Wraps the generated server, which comes twice: with the limit for small messages, and with that for large ones.
+/// Wraps the service, and the generated server before it, which comes twice: with the limit for small messages, and with that for
+/// large ones.
 #[derive(Clone)]
-pub struct Edge<S> {
-    small: S,
-    large: S,
+pub struct Edge {
+    service: Arc<Service>,
+    small: StorageServiceServer<Service>,
+    large: StorageServiceServer<Service>,
     /// One allocation, as this is cloned for every call.
     shared: Arc<Shared>,
 }
@@ -57,20 +68,29 @@ struct Shared {
     measures: Arc<Measures>,
 }
 
-impl<S> Edge<S> {
-    pub(crate) fn new(small: S, large: S, gate: Gate, settings: &Settings) -> Self {
+impl Edge {
+    pub(crate) fn new(service: Service, gate: Gate, settings: &Settings) -> Self {
+        let service = Arc::new(service);
+        // tonic has one limit for all operations of a server.
+        let server = |limit| {
+            StorageServiceServer::from_arc(Arc::clone(&service))
+                .max_decoding_message_size(limit)
+                .accept_compressed(CompressionEncoding::Gzip)
+        };
+        let sizes = settings.sizes();
         let shared = Shared {
             deadline: settings.deadline,
             deadline_limit: settings.deadline_limit,
             unread: settings.unread,
-            sizes: settings.sizes(),
+            sizes,
             budget: settings.budget.clone(),
             gate,
             measures: Arc::new(Measures::new(settings.telemetry.clone())),
         };
         Self {
-            small,
-            large,
+            small: server(sizes.free),
+            large: server(sizes.most),
+            service,
             shared: Arc::new(shared),
         }
     }
@@ -79,9 +99,126 @@ impl<S> Edge<S> {
     pub fn gate(&self) -> Gate {
         self.shared.gate.clone()
     }
+
+    /// A client in this process.
+    pub fn client(&self) -> Client {
+        proto::client(self.clone()).near(Arc::new(self.clone()))
+    }
+
+    /// Answers a call of the method at `path` that comes as a message.
+    async fn near<M, A, F>(
+        &self,
+        path: &str,
+        request: tonic::Request<M>,
+        answer: impl FnOnce(tonic::Request<M>) -> F,
+    ) -> Result<tonic::Response<A>, Status>
+    where
+        F: Future<Output = Result<tonic::Response<A>, Status>>,
+    {
+        let (metadata, mut extensions, message) = request.into_parts();
+        let begun = self.shared.begin(path, metadata.as_ref(), &mut extensions);
+        let request = tonic::Request::from_parts(metadata, extensions, message);
+        let answer = self.shared.takes(path).then(|| answer(request));
+        let mut result = begun.answer(answer, |reason| Err(reason.into())).await;
+        if begun.has_known_caller() {
+            let metadata = match &mut result {
+                Ok(response) => response.metadata_mut(),
+                Err(status) => status.metadata_mut(),
+            };
+            metadata.insert(AUTHENTICATED, MetadataValue::from_static("true"));
+        }
+        begun.record.end_with(result.as_ref().err());
+        result
+    }
+}
+
+#[tonic::async_trait]
+impl NearService for Edge {
+    async fn update_status(
+        &self,
+        request: tonic::Request<UpdateStatusRequest>,
+    ) -> Result<tonic::Response<UpdateStatusResponse>, Status> {
+        let answer = |request| update_status::answer(&self.service, request);
+        self.near(UPDATE_STATUS, request, answer).await
+    }
+
+    async fn get_status(
+        &self,
+        request: tonic::Request<GetStatusRequest>,
+    ) -> Result<tonic::Response<GetStatusResponse>, Status> {
+        let answer = |request| get_status::answer(&self.service, request);
+        self.near(GET_STATUS, request, answer).await
+    }
+}
+
+/// A call that has begun, and what is known of it.
+struct Begun {
+    id: String,
+    face: Face,
+    deadline: Instant,
+    record: Record,
+}
+
+impl Begun {
+    /// What becomes of it: its answer, if there is to be one and that comes in time.
+    async fn answer<T>(&self, answer: Option<impl Future<Output = T>>, refused: impl Fn(Reason) -> T) -> T {
+        let answer = async {
+            let Some(answer) = answer else {
+                return refused(Reason::Overloaded);
+            };
+            match self.record.span().recorded().and_then(Span::context) {
+                // What the store does for it is a part of the trace.
+                Some(context) => answer.with_context(context.clone()).await,
+                None => answer.await,
+            }
+        };
+        let answer = tokio::time::timeout_at(self.deadline.into(), answer).await;
+        answer.unwrap_or_else(|_| refused(Reason::DeadlineExceeded))
+    }
+
+    /// Whether a facade is to be told that the credentials hold.
+    fn has_known_caller(&self) -> bool {
+        self.face == Face::Rest && self.record.caller().is_known()
+    }
 }
 
 impl Shared {
+    /// Begins a call of the method at `path`, and puts what it passes with into its extensions.
+    fn begin(&self, path: &str, headers: &HeaderMap, extensions: &mut Extensions) -> Begun {
+        let began = Instant::now();
+        let time = timeout(headers).unwrap_or(self.deadline).min(self.deadline_limit);
+        let id = request_id(headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()));
+        let named = headers.get(FACE).map(HeaderValue::as_bytes);
+        let face = if named == Some(Face::Rest.as_str().as_bytes()) {
+            Face::Rest
+        } else {
+            Face::Grpc
+        };
+        let deadline = began + time;
+        let record = Record::of(&self.measures, (path, headers, extensions), face, &id, began);
+        extensions.insert(Passed {
+            request_id: id.clone(),
+            face,
+            deadline,
+            caller: record.caller().clone(),
+        });
+        Begun {
+            id,
+            face,
+            deadline,
+            record,
+        }
+    }
+
+    /// Whether a call of the method at `path` is taken now. What is refused anyway is not decoded first.
+    fn takes(&self, path: &str) -> bool {
+        let kind = match CHANGES.contains(&path) {
+            true => Call::Change,
+            false => Call::Any,
+        };
+        !self.gate.is_shut(kind)
+    }
+
     /// The request, which takes from the budget unless the facade in this process has done so.
     fn counted(&self, mut request: Request<Body>) -> Request<Body> {
         if let Some(hold) = request.extensions_mut().remove::<Hold>() {
@@ -94,86 +231,43 @@ impl Shared {
     }
 }
 
-impl<S: NamedService> NamedService for Edge<S> {
-    const NAME: &'static str = S::NAME;
+impl NamedService for Edge {
+    const NAME: &'static str = StorageServiceServer::<Service>::NAME;
 }
 
-impl<S> Service<Request<Body>> for Edge<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
+impl tower::Service<Request<Body>> for Edge {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        match self.small.poll_ready(context) {
-            Poll::Ready(Ok(())) => self.large.poll_ready(context),
-            other => other,
-        }
+    /// The generated server is always ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let began = Instant::now();
-        let headers = request.headers();
-        let time = timeout(headers)
-            .unwrap_or(self.shared.deadline)
-            .min(self.shared.deadline_limit);
-        let id = request_id(headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()));
-        let named = headers.get(FACE).map(HeaderValue::as_bytes);
-        let face = if named == Some(Face::Rest.as_str().as_bytes()) {
-            Face::Rest
-        } else {
-            Face::Grpc
-        };
-        let deadline = began + time;
-        let record = Record::of(&self.shared.measures, &request, face, &id, began);
-        request.extensions_mut().insert(Passed {
-            request_id: id.clone(),
-            face,
-            deadline,
-            caller: record.caller().clone(),
-        });
-
-        // What is refused anyway is not decoded first.
-        let path = request.uri().path();
-        let is_large = path == LARGE;
-        let kind = match CHANGES.contains(&path) {
-            true => Call::Change,
-            false => Call::Any,
-        };
-        let answer = (!self.shared.gate.is_shut(kind)).then(|| {
-            if is_large {
-                self.large.call(self.shared.counted(request))
-            } else {
-                self.small.call(request)
-            }
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (mut head, body) = request.into_parts();
+        let path = head.uri.path();
+        let begun = self.shared.begin(path, &head.headers, &mut head.extensions);
+        let (takes, is_large) = (self.shared.takes(path), path == LARGE);
+        let request = Request::from_parts(head, body);
+        let answer = takes.then(|| match is_large {
+            true => self.large.call(self.shared.counted(request)),
+            false => self.small.call(request),
         });
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let answer = async {
-                let Some(answer) = answer else {
-                    return Ok(Status::from(Reason::Overloaded).into_http());
-                };
-                match record.span().recorded().and_then(Span::context) {
-                    // What the store does for it is a part of the trace.
-                    Some(context) => answer.with_context(context.clone()).await,
-                    None => answer.await,
-                }
-            };
-            let mut response = match tokio::time::timeout_at(deadline.into(), answer).await {
-                Ok(response) => in_our_words(response?),
-                Err(_) => Status::from(Reason::DeadlineExceeded).into_http(),
-            };
+            let refused = |reason| Ok(Status::from(reason).into_http());
+            let mut response = in_our_words(begun.answer(answer, refused).await?);
             // An id is made of characters that a header may hold.
-            if let Ok(id) = HeaderValue::from_str(&id) {
+            if let Ok(id) = HeaderValue::from_str(&begun.id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
-            if face == Face::Rest && record.caller().is_known() {
+            if begun.has_known_caller() {
                 let name = HeaderName::from_static(AUTHENTICATED);
                 response.headers_mut().insert(name, HeaderValue::from_static("true"));
             }
+            let record = begun.record;
             let response = if record.streams() && code(response.headers()) == Code::Ok {
                 response.map(|body| Body::new(Told::new(body, record)))
             } else {

@@ -45,13 +45,12 @@ use proto::{
         CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, EraseCustomerRequest, EraseCustomerResponse,
         GetDocumentImagesRequest, GetDocumentImagesResponse, GetStatusAtRequest, GetStatusAtResponse, GetStatusRequest,
         GetStatusResponse, ListStatusChangesRequest, ListStatusChangesResponse, UpdateStatusRequest,
-        UpdateStatusResponse, WatchStatusChangesRequest,
-        storage_service_server::{StorageService, StorageServiceServer},
+        UpdateStatusResponse, WatchStatusChangesRequest, storage_service_server::StorageService,
     },
 };
 use store::Store;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
+use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{budget::Sizes, calls::Calls, rates::Rates, watch_status_changes::Streams};
 pub use access::CertificateAccount;
@@ -124,17 +123,14 @@ impl Settings {
     }
 }
 
-/// The storage service with all that a call must pass before it: for a client in this process as for one on a network.
-pub type StorageServer = Edge<StorageServiceServer<Service>>;
-
-/// Makes the storage service.
-pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> StorageServer {
+/// Makes the storage service, with all that a call must pass before it: for a client in this process as for one on a network.
+pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> Edge {
     let calls = Calls::new(settings.calls, settings.lag);
     let gate = {
         let (calls, store) = (calls.clone(), store.clone());
         Gate::new(move |call| calls.are_too_many() || (call == Call::Change && !store.takes_changes()))
     };
-    let service = Arc::new(Service {
+    let service = Service {
         store,
         credentials,
         document_limit: settings.document_limit,
@@ -143,22 +139,15 @@ pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> S
         calls,
         rates: Arc::new(Rates::new(settings.account_rate)),
         streams: Streams::new(settings),
-    });
-    // tonic has one limit for all operations of a server.
-    let server = |limit| {
-        StorageServiceServer::from_arc(Arc::clone(&service))
-            .max_decoding_message_size(limit)
-            .accept_compressed(CompressionEncoding::Gzip)
     };
-    let sizes = settings.sizes();
-    Edge::new(server(sizes.free), server(sizes.most), gate, settings)
+    Edge::new(service, gate, settings)
 }
 
 /// What the network sees: the storage service, health, and reflection in both its versions.
 ///
 /// # Errors
 /// When the descriptors of the contract cannot be read, which no build that passes its tests has.
-pub fn routes(storage: StorageServer, readiness: Readiness) -> Result<Routes, tonic_reflection::server::Error> {
+pub fn routes(storage: Edge, readiness: Readiness) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{Extensions, HeaderMap};
 use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use proto::{Ended, Near, Reason, Refusal, Span, Telemetry};
@@ -140,22 +140,23 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// One of a call of the method at `path`, with its headers and extensions.
     pub(crate) fn of(
         measures: &Arc<Measures>,
-        request: &Request<Body>,
+        (path, headers, extensions): (&str, &HeaderMap, &Extensions),
         face: Face,
         request_id: &str,
         began: Instant,
     ) -> Self {
-        let operation = Operation::of(request.uri().path());
+        let operation = Operation::of(path);
         Self {
             measures: Arc::clone(measures),
             operation,
             face,
             request_id: request_id.to_owned(),
             caller: Caller::default(),
-            span: measures.telemetry.traces.begin(operation.span(), request.headers()),
-            is_near: request.extensions().get::<Near>().is_some(),
+            span: measures.telemetry.traces.begin(operation.span(), headers),
+            is_near: extensions.get::<Near>().is_some(),
             began,
             has_ended: false,
         }
@@ -176,10 +177,16 @@ impl Record {
 
     /// Tells of the call, which has ended with these headers or trailers.
     pub(crate) fn end(mut self, headers: &HeaderMap) {
-        self.tell(code(headers), Some(headers));
+        self.tell(code(headers), || reason(headers));
     }
 
-    fn tell(&mut self, code: Code, headers: Option<&HeaderMap>) {
+    /// Tells of the call, which has ended with this status, or well.
+    pub(crate) fn end_with(mut self, status: Option<&Status>) {
+        let code = status.map_or(Code::Ok, Status::code);
+        self.tell(code, || status.map(|status| Refusal::from(status).reason));
+    }
+
+    fn tell(&mut self, code: Code, reason: impl FnOnce() -> Option<Reason>) {
         if mem::replace(&mut self.has_ended, true) {
             return;
         }
@@ -197,7 +204,7 @@ impl Record {
         let account = self.caller.known();
         let account = account.as_deref();
         // To read it costs more than all else here.
-        let reason = headers.filter(|_| code != Code::Ok).and_then(reason);
+        let reason = if code == Code::Ok { None } else { reason() };
         if is_logged {
             log.write(&Ended {
                 request_id: &self.request_id,
@@ -242,7 +249,7 @@ impl Record {
 /// A caller that goes away before its answer drops what was made for it.
 impl Drop for Record {
     fn drop(&mut self) {
-        self.tell(Code::Cancelled, None);
+        self.tell(Code::Cancelled, || None);
     }
 }
 

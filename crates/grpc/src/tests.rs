@@ -1,4 +1,5 @@
-//! The budget, with the service on a store of its own and a client in this process.
+//! The budget, and what a call is answered however it comes, with the service on a store of its own and clients in this
+//! process.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -8,19 +9,19 @@ use credentials::Credentials;
 use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use http_body_util::{BodyExt, Full};
 use proto::{
-    Budget, Client, Hold, Reason, Refusal,
+    AUTHENTICATED, Budget, Client, FACE, Hold, Reason, Refusal,
     v1::{
         CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, Documents, GetDocumentImagesRequest,
-        GetDocumentImagesResponse, UpdateStatusRequest,
+        GetDocumentImagesResponse, GetStatusRequest, UpdateStatusRequest, storage_service_client::StorageServiceClient,
     },
 };
 use secrecy::SecretString;
 use store::{Migrate, Store};
 use tempfile::TempDir;
-use tonic::{Request, Response, Status, body::Body, codec::CompressionEncoding};
+use tonic::{Extensions, Request, Response, Status, body::Body, codec::CompressionEncoding};
 
 use crate::{
-    Settings,
+    Edge, Settings,
     budget::{Counted, Held, Sizes, Taken},
 };
 
@@ -29,7 +30,9 @@ const MIB: usize = 1024 * KIB;
 
 /// The service with a budget of 2 MiB.
 struct Served {
-    client: Client,
+    client: StorageServiceClient<Edge>,
+    /// The one that the facade has.
+    near: Client,
     budget: Budget,
     dir: TempDir,
 }
@@ -52,8 +55,10 @@ async fn served() -> Served {
         ..Settings::default()
     };
     let credentials = Credentials::new(credentials::Settings::default());
+    let service = crate::service(store, credentials, &settings);
     Served {
-        client: proto::client(crate::service(store, credentials, &settings)),
+        near: service.client(),
+        client: StorageServiceClient::new(service),
         budget,
         dir,
     }
@@ -199,6 +204,76 @@ async fn a_reply_with_images_holds_its_part_as_long_as_the_facade_does() {
     guess.metadata_mut().remove("authorization");
     let refused = served.client.clone().get_document_images(guess).await;
     assert_eq!(refusal(refused).reason, Reason::BadCredentials);
+}
+
+/// All that a caller gets of an answer.
+fn told<T: PartialEq>(answer: Result<Response<T>, Status>) -> impl PartialEq {
+    let (metadata, message, status) = match answer {
+        Ok(response) => {
+            let (metadata, message, _) = response.into_parts();
+            (metadata, Some(message), None)
+        }
+        Err(status) => {
+            let said = (status.code(), status.message().to_owned(), status.details().to_vec());
+            (status.metadata().clone(), None, Some(said))
+        }
+    };
+    (message, status, metadata.contains_key(AUTHENTICATED))
+}
+
+#[tokio::test]
+async fn a_call_that_comes_as_a_message_is_answered_as_one_that_comes_as_bytes() {
+    let served = served().await;
+    served.put(with_image(KIB)).await.unwrap();
+    let (mut far, near) = (served.client, served.near);
+
+    let named = |email: &str| GetStatusRequest {
+        email: email.to_owned(),
+    };
+    let asked = |email: &str| request(named(email));
+    let mut of_the_facade = asked("jane@example.com");
+    of_the_facade.metadata_mut().insert(FACE, "rest".parse().unwrap());
+    let mut of_nobody = asked("jane@example.com");
+    of_nobody.metadata_mut().remove("authorization");
+    let mut too_late = asked("jane@example.com");
+    too_late.metadata_mut().insert("grpc-timeout", "0n".parse().unwrap());
+    let requests = [
+        (asked("jane@example.com"), None),
+        (of_the_facade, None),
+        (asked("john@example.com"), Some(Reason::CustomerNotFound)),
+        (asked("x"), Some(Reason::InvalidEmail)),
+        (asked(""), Some(Reason::MissingInput)),
+        (of_nobody, Some(Reason::BadCredentials)),
+        (too_late, Some(Reason::DeadlineExceeded)),
+    ];
+    for (number, (request, reason)) in requests.into_iter().enumerate() {
+        let same = Request::from_parts(
+            request.metadata().clone(),
+            Extensions::default(),
+            request.get_ref().clone(),
+        );
+        let answer = far.get_status(same).await;
+        let refused = answer.as_ref().err().map(|status| Refusal::from(status).reason);
+        assert_eq!(refused, reason, "{number}");
+        // A message has no `Debug`: it is personal data.
+        assert!(told(near.get_status(request).await) == told(answer), "{number}");
+    }
+
+    let update = |status: i32| {
+        request(UpdateStatusRequest {
+            email: "jane@example.com".to_owned(),
+            status,
+            ..Default::default()
+        })
+    };
+    near.update_status(update(1)).await.unwrap();
+    for status in [1, 0, 17] {
+        let answer = far.update_status(update(status)).await;
+        assert!(
+            told(near.update_status(update(status)).await) == told(answer),
+            "{status}"
+        );
+    }
 }
 
 #[tokio::test]

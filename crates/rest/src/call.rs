@@ -62,7 +62,7 @@ pub(crate) struct Call<'a> {
     pub(crate) hold: Option<Hold>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// `message`, with what goes with it.
     fn request<T>(&self, message: T) -> Request<T> {
         let mut headers = HeaderMap::with_capacity(8);
@@ -94,13 +94,13 @@ impl Call<'_> {
     pub(crate) async fn make<T, A, F>(
         &self,
         message: T,
-        method: impl FnOnce(Client, Request<T>) -> F,
+        method: impl FnOnce(&'a Client, Request<T>) -> F,
     ) -> Result<Response<A>, Rejection>
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
         // It is large, and is made where it stays.
-        let answer = pin!(method(self.client.clone(), self.request(message)));
+        let answer = pin!(method(self.client, self.request(message)));
         let Ok(answer) = tokio::time::timeout(self.limit.time + GRACE, answer).await else {
             return Err(Reason::DeadlineExceeded.into());
         };
@@ -122,7 +122,7 @@ impl Call<'_> {
     /// throttled, unavailable) would have come to a sound request as well, and is the reply.
     pub(crate) async fn refuse(&self, refusal: Refusal) -> Rejection {
         let nobody = GetStatusRequest::default();
-        let answer = self.make(nobody, async |mut client, request| client.get_status(request).await);
+        let answer = self.make(nobody, Client::get_status);
         match answer.await {
             Ok(_) => Rejection::nonsense(),
             Err(rejection) if rejection.reason() == Reason::MissingInput => refusal.into(),

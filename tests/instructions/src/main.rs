@@ -5,7 +5,7 @@
 
 mod service;
 
-use std::env;
+use std::{env, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::{Request, Response, header::HeaderMap};
@@ -83,9 +83,8 @@ fn canned() -> Client {
     }))
 }
 
-/// The generated server in this process, before a service that looks only whether the credentials hold.
+/// A service in this process, which looks only whether the credentials hold.
 async fn served() -> Client {
-    proto::client(StorageServiceServer::new(
-        Service::guarded(john(), USER, PASSWORD).await,
-    ))
+    let service = Arc::new(Service::guarded(john(), USER, PASSWORD).await);
+    proto::client(StorageServiceServer::from_arc(Arc::clone(&service))).near(service)
 }

@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -217,8 +218,10 @@ async fn answer_grpc(listener: TcpListener, service: Service) {
 }
 
 fn facade(service: Service) -> Router {
+    let service = Arc::new(service);
+    let server = StorageServiceServer::from_arc(Arc::clone(&service));
     rest::router(
-        proto::client(StorageServiceServer::new(service)),
+        proto::client(server).near(service),
         proto::Gate::default(),
         rest::Settings::default(),
         proto::Budget::default(),

@@ -1,7 +1,7 @@
 //! `createOrUpdateCustomer`: registers a customer, or changes the one that is there. What comes empty keeps what is stored.
 
 use proto::{
-    Reason, Refusal,
+    Client, Reason, Refusal,
     v1::{CreateOrUpdateCustomerRequest, CreateOrUpdateCustomerResponse, Documents},
 };
 use serde::Serialize;
@@ -18,11 +18,7 @@ use crate::{
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: CreateOrUpdateCustomerRequest) -> Result<Reply, Rejection> {
-    let answer = call
-        .make(message, async |mut client, request| {
-            client.create_or_update_customer(request).await
-        })
-        .await?;
+    let answer = call.make(message, Client::create_or_update_customer).await?;
     put_together(answer.into_inner())
 }
 

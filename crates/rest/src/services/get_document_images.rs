@@ -1,7 +1,7 @@
 //! `getDocumentImages`: reads a customer with the images of its documents.
 
 use proto::{
-    Hold, Reason, Refusal,
+    Client, Hold, Reason, Refusal,
     v1::{GetDocumentImagesRequest, GetDocumentImagesResponse},
 };
 use serde::Serialize;
@@ -18,11 +18,7 @@ use crate::{
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: GetDocumentImagesRequest) -> Result<Reply, Rejection> {
-    let answer = call
-        .make(message, async |mut client, request| {
-            client.get_document_images(request).await
-        })
-        .await?;
+    let answer = call.make(message, Client::get_document_images).await?;
     let hold = held(&answer, call)?;
     put_together(answer.into_inner(), hold)
 }

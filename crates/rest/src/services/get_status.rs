@@ -1,7 +1,7 @@
 //! `getStatus`: reads the status of a customer. It never writes, also when a status comes with it.
 
 use proto::{
-    Reason, Refusal,
+    Client, Reason, Refusal,
     v1::{GetStatusRequest, GetStatusResponse},
 };
 use serde::Serialize;
@@ -17,9 +17,7 @@ use crate::{
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: GetStatusRequest) -> Result<Reply, Rejection> {
-    let answer = call
-        .make(message, async |mut client, request| client.get_status(request).await)
-        .await?;
+    let answer = call.make(message, Client::get_status).await?;
     put_together(answer.into_inner())
 }
 

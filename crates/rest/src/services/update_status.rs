@@ -1,7 +1,7 @@
 //! `updateStatus`: sets the status of a customer.
 
 use proto::{
-    Reason, Refusal,
+    Client, Reason, Refusal,
     v1::{UpdateStatusRequest, UpdateStatusResponse},
 };
 use serde::Serialize;
@@ -19,9 +19,7 @@ use crate::{
 };
 
 pub(super) async fn serve(call: &Call<'_>, message: UpdateStatusRequest) -> Result<Reply, Rejection> {
-    let answer = call
-        .make(message, async |mut client, request| client.update_status(request).await)
-        .await?;
+    let answer = call.make(message, Client::update_status).await?;
     put_together(answer.into_inner())
 }
 
