@@ -64,7 +64,7 @@ pub(crate) static SERVER: LazyLock<Server> = LazyLock::new(|| {
         ..rest::Settings::default()
     };
     let router = rest::router(
-        proto::client(service),
+        service.client(),
         proto::Gate::default(),
         settings,
         budget,
