@@ -12,7 +12,7 @@ use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::Integer};
 use store::{Error, NewCustomer, Profile, Settings, Status};
 use tokio::task::JoinSet;
 
-use super::{Bench, STATUSES, block_on, image, key, new_customer, recovered, soon, with_images};
+use super::{Bench, STATUSES, block_on, image, key, new_customer, patient, recovered, soon, with_images};
 use crate::support::{Backend, Database, Session};
 
 /// How many changes there are between two checkpoints, at least.
@@ -108,11 +108,16 @@ fn the_file_is_in_wal_mode_with_small_pages() {
 fn a_customer_is_looked_up_on_the_thread_that_asks() {
     test(async |bench| {
         bench.register(&["a@example.com"]).await;
-        // The first has no connection yet.
-        bench.customer("a@example.com").await;
-        let asked = pin!(bench.store.customer(bench.shop, key("a@example.com"), soon()));
-        let answer = asked.poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(answer, Poll::Ready(Ok(_))), "{answer:?}");
+        let at_once = async || {
+            let store = bench.another(&patient());
+            let ask = || store.customer(bench.shop, key("a@example.com"), soon());
+            // The first has no connection yet.
+            ask().await.unwrap();
+            let answer = pin!(ask()).poll(&mut Context::from_waker(Waker::noop()));
+            matches!(answer, Poll::Ready(Ok(_)))
+        };
+        // A thread that loses the processor at the wrong moment looks as if it waited for the disk.
+        assert!(at_once().await || at_once().await || at_once().await);
     });
 }
 
@@ -123,7 +128,7 @@ fn the_wal_is_copied_into_the_database_while_changes_are_made_and_starts_over() 
         // A transaction for each change, so that every round writes as much.
         let store = bench.another(&Settings {
             batch: NonZeroUsize::MIN,
-            ..crate::store::patient()
+            ..patient()
         });
         let bench = Bench { store, ..bench };
         let mut first = 0;
@@ -162,7 +167,7 @@ fn a_reader_that_does_not_end_holds_up_no_change() {
         // A lock is waited for longer than a change may take: whoever waits for the reader is found out.
         let store = bench.another(&Settings {
             statement: Duration::from_secs(150),
-            ..crate::store::patient()
+            ..patient()
         });
         let bench = Bench { store, ..bench };
         let mut reader = bench.database.session();
@@ -181,7 +186,7 @@ fn a_file_that_another_program_keeps_locked_is_unavailable_and_works_again_when_
         bench.register(&["a@example.com"]).await;
         let store = bench.another(&Settings {
             statement: Duration::from_millis(20),
-            ..crate::store::patient()
+            ..patient()
         });
         let change = || bench.change("a@example.com", Status::Pass);
 

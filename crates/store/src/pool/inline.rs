@@ -15,7 +15,7 @@ pub(super) struct Inline {
     /// How many may at once.
     most: usize,
     running: AtomicUsize,
-    /// What the slow ones of late add up to; see [`Inline::took`].
+    /// What the slow ones of late add up to, in [`WEIGHT`]s; see [`Inline::took`].
     slowness: AtomicU32,
     began: Instant,
     /// Until when all are handed over, in microseconds from the beginning.
@@ -28,18 +28,21 @@ pub(super) struct Turn<'a> {
     from: Instant,
 }
 
-/// Who takes longer has waited for a disk, or for the processor.
+/// What takes so long has waited for a disk, or for the processor.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// One slow query counts for as many quick ones. Where threads share a processor one in a thousand loses it meanwhile; where
-/// pages are on the disk most are slow.
+/// So many quick queries make up for a slow one; for one that took n times as long, n times as many. Where threads share a
+/// processor one in a thousand loses it meanwhile; where pages are on the disk most are slow.
 const WEIGHT: u32 = 32;
 
-/// So many slow ones in a row are too many.
+/// So many slow ones in a row are too many, and so is one that took so many times as long.
 const TOO_MANY: u32 = 8;
 
-/// How long all are handed over then.
+/// How long all are handed over then, at least.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// And for so many times as long as the last one took: a thread waits for a tenth of the time that a file is locked, at most.
+const PAUSE_TIMES: u32 = 10;
 
 impl Inline {
     pub(super) fn new(most: usize) -> Self {
@@ -80,13 +83,15 @@ impl Inline {
     /// Judges by the time that one took which ended now. Two that end at once may count as one: it is an estimate.
     fn took(&self, time: Duration, now: Instant) {
         let before = self.slowness.load(Ordering::Relaxed);
-        let mut after = match time > SLOW {
-            true => before + WEIGHT,
-            false => before.saturating_sub(1),
+        let times = u32::try_from(time.as_nanos() / SLOW.as_nanos()).unwrap_or(u32::MAX);
+        let mut after = match times {
+            0 => before.saturating_sub(1),
+            _ => before.saturating_add(WEIGHT.saturating_mul(times)),
         };
         if after >= TOO_MANY * WEIGHT {
             after = 0;
-            self.until.store(self.micros(now + PAUSE), Ordering::Relaxed);
+            let pause = PAUSE.max(time * PAUSE_TIMES);
+            self.until.store(self.micros(now + pause), Ordering::Relaxed);
         }
         // What all threads read stays as it is while all are quick.
         if after != before {
@@ -111,7 +116,7 @@ mod tests {
 
     fn waited(inline: &Inline, times: u32, now: Instant) {
         for _ in 0..times {
-            inline.took(2 * SLOW, now);
+            inline.took(SLOW, now);
         }
     }
 
@@ -145,6 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_waits_for_long_is_enough_and_is_not_tried_again_soon() {
+        let inline = Inline::new(1);
+        let now = Instant::now();
+        inline.took(SLOW * TOO_MANY - Duration::from_nanos(1), now);
+        assert!(!inline.pauses(now));
+        let hung = 10 * PAUSE;
+        inline.took(hung, now);
+        assert!(inline.pauses(now + hung * PAUSE_TIMES - PAUSE));
+        assert!(!inline.pauses(now + hung * PAUSE_TIMES));
+    }
+
+    #[test]
     fn a_slow_one_now_and_then_changes_nothing() {
         let inline = Inline::new(1);
         let now = Instant::now();
@@ -163,6 +180,11 @@ mod tests {
         let mut turn = inline.turn().unwrap();
         turn.from = turn.from.checked_sub(2 * SLOW).unwrap();
         drop(turn);
-        assert_eq!(inline.slowness.load(Ordering::Relaxed), WEIGHT);
+        // The machine may have added to it.
+        let (slowness, until) = (
+            inline.slowness.load(Ordering::Relaxed),
+            inline.until.load(Ordering::Relaxed),
+        );
+        assert!(slowness >= 2 * WEIGHT || until > 0);
     }
 }
