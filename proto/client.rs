@@ -28,8 +28,8 @@ pub struct Client {
 
 /// A service in this process, as its clients there see it.
 ///
-/// What they ask for most it takes as a message, and answers with one: to make bytes of both for a transport, and messages of the
-/// bytes again, costs as much as to read the JSON and write it.
+/// What they ask for most it takes as a message, and answers with one: to make bytes of both for a transport, and messages of
+/// the bytes again, costs as much as to read the JSON and write it.
 #[tonic::async_trait]
 pub trait NearService: Send + Sync {
     /// Sets the status of a customer.

@@ -33,9 +33,9 @@ use crate::{
     webhooks,
 };
 
-/// How many threads talk with clients: by default one for each core. The store's threads need a core as well, but they wait for the disk half of
-/// the time: one thread fewer would save a twentieth of the processor, and could not refuse what is too much on the core that
-/// is idle meanwhile (BENCHMARKS.md).
+/// How many threads talk with clients: by default one for each core. The store's threads need a core as well, but they wait
+/// for the disk half of the time: one thread fewer would save a twentieth of the processor, and could not refuse what is too
+/// much on the core that is idle meanwhile (BENCHMARKS.md).
 pub(crate) fn worker_threads(options: &ServeOptions) -> usize {
     let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
     options.worker_threads.map_or_else(cores, NonZeroUsize::get)

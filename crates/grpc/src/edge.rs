@@ -47,8 +47,8 @@ pub(crate) struct Passed {
     pub(crate) caller: Caller,
 }
 
-/// Wraps the service, and the generated server before it, which comes twice: with the limit for small messages, and with that for
-/// large ones.
+/// Wraps the service, and the generated server before it, which comes twice: with the limit for small messages, and with
+/// that for large ones.
 #[derive(Clone)]
 pub struct Edge {
     service: Arc<Service>,

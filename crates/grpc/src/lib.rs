@@ -123,7 +123,8 @@ impl Settings {
     }
 }
 
-/// Makes the storage service, with all that a call must pass before it: for a client in this process as for one on a network.
+/// Makes the storage service, with all that a call must pass before it: for a client in this process as for one on a
+/// network.
 pub fn service(store: Store, credentials: Credentials, settings: &Settings) -> Edge {
     let calls = Calls::new(settings.calls, settings.lag);
     let gate = {
@@ -166,7 +167,7 @@ pub fn routes(storage: Edge, readiness: Readiness) -> Result<Routes, tonic_refle
 
 /// The operations of the contract.
 #[derive(Clone)]
-pub struct Service {
+pub(crate) struct Service {
     store: Store,
     credentials: Credentials,
     document_limit: usize,

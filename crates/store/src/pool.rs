@@ -172,7 +172,7 @@ impl Pool {
         (!matches!(result, Err(Error::Unavailable(_)))).then_some(result)
     }
 
-    /// The same as a read for a probe, which waits however many do.
+    /// Runs a read for a probe, which waits however many do.
     pub(crate) async fn probe<T: Send + 'static>(
         &self,
         deadline: Instant,

@@ -51,7 +51,7 @@ impl Step {
         (Self::Hyper, "hyper: bytes"),
         (Self::Axum, "axum: bytes"),
         (Self::Json, "axum: JSON read and written"),
-        (Self::Grpc, "the facade, gRPC in the same process"),
+        (Self::Grpc, "the facade, its call as a message in the same process"),
         (Self::Credentials, "the same, and credentials looked at"),
         (Self::Tonic, "tonic (gRPC)"),
         (Self::TonicCredentials, "the same, and credentials looked at"),
